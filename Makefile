@@ -1,0 +1,43 @@
+# Two commands matter: `make up` (a running Loquat on this machine) and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+MEMBERS := $(wildcard libs/* services/* tools/*)
+ARGS   ?=
+BUS    ?= postgres
+
+.PHONY: help install up test lint fmt bench docs lock clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements/dev.lock $(addsuffix /pyproject.toml,$(MEMBERS)) scripts/install
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/install $(MEMBERS)
+
+up: install ## the whole platform on this machine; BUS=kafka for a real Kafka
+	@LOQUAT_BUS="$(BUS)" $(BIN)/loquat up $(ARGS)
+
+test: install ## all tests; ARGS reaches pytest
+	@scripts/system-packages
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## formatting, ruff, types, import contracts
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error && $(BIN)/lint-imports
+
+fmt: install ## format and mend what can be mended
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: install ## speed, as ratios within one run
+	@$(BIN)/python -m bench $(ARGS)
+
+docs: install ## regenerate docs/ from the code
+	@$(BIN)/python scripts/generate-docs
+
+lock: install ## renew requirements/dev.lock
+	@$(BIN)/uv pip compile --upgrade --quiet --universal --generate-hashes --no-header --group dev pyproject.toml -o requirements/dev.lock
+
+clean: ## everything that was built or installed here, the data of `make up` excepted
+	@rm -rf $(VENV) .ruff_cache .hypothesis .import_linter_cache deploy/kafka-local/libs build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

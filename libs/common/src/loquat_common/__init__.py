@@ -1,0 +1,1 @@
+"""What every Loquat service needs and no domain logic."""

@@ -1,0 +1,1 @@
+"""The bus: one port, three engines, one conformance suite."""

@@ -1,0 +1,1 @@
+"""PostgreSQL clusters and Apache Kafka as child processes."""

@@ -1,0 +1,1 @@
+"""Every event and command of Loquat, and the map of topics."""

@@ -1,0 +1,40 @@
+"""Deterministic ids: the same fact has the same id however often it is delivered.
+
+Each is a UUID version 5 of one namespace and a natural key. The parts of a key are joined by U+001F, which no part contains.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+NAMESPACE = UUID("6a1f0f6e-8d5b-5c0a-9f0e-10c4a7000001")
+
+
+def fact_id(kind: str, *parts: str) -> UUID:
+    """The id of a fact of `kind` with this natural key."""
+    return uuid5(NAMESPACE, "\x1f".join((kind, *(p.replace("\x1f", " ") for p in parts))))
+
+
+def message_id(phone_number_id: str, wamid: str) -> UUID:
+    """A message as one number saw it. The number belongs to the key: both ends of a message may be numbers of this platform."""
+    return fact_id("message", phone_number_id, wamid)
+
+
+def status_id(phone_number_id: str, wamid: str, status: str, recipient: str, timestamp: str) -> UUID:
+    """A status that Meta reported. `timestamp` is Meta's own text, in whole seconds."""
+    return fact_id("status", phone_number_id, wamid, status, recipient, timestamp)
+
+
+def update_id(phone_number_id: str, field: str, canonical: str) -> UUID:
+    """An update without a natural key: `canonical` is its JSON with sorted keys and no white space."""
+    return fact_id("update", phone_number_id, field, canonical)
+
+
+def order_id(project: str, idempotency_key: str) -> UUID:
+    """A person's or a program's order, by the `Idempotency-Key` of the request."""
+    return fact_id("order", project, idempotency_key)
+
+
+def change_id(cause: UUID, what: str) -> UUID:
+    """A consequence of another event: the same cause gives the same consequence."""
+    return fact_id("change", str(cause), what)

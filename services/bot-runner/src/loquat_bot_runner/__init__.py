@@ -1,0 +1,1 @@
+"""Runs each project's bot."""

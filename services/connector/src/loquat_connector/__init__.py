@@ -1,0 +1,1 @@
+"""The only one that talks to Meta's Graph API."""

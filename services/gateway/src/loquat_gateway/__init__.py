@@ -1,0 +1,1 @@
+"""Meta's webhook in, the public REST API out."""

@@ -1,0 +1,1 @@
+"""Life cycle of projects and their databases."""

@@ -1,0 +1,1 @@
+"""The loquat command and the embedded stack."""

@@ -1,0 +1,1 @@
+"""Meta on a laptop: Graph API subset and a phone page."""
