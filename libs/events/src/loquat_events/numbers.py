@@ -8,7 +8,6 @@ from pydantic import AwareDatetime
 
 from loquat_events.envelope import Payload
 
-
 ROUTING_LEASE: Final = 5.0
 """Seconds. A gateway whose routing table is older than this refuses webhooks, so that a number can move: who waits longer than this after a
 tombstone knows that no gateway routes by the old entry. Ours: long enough for a slow poll, short enough for a person who moves a number."""

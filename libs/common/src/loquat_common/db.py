@@ -1,0 +1,260 @@
+"""Connections. One pool on the control database; pools of project databases are opened on first use, few, and closed when idle."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import orjson
+
+from loquat_common import metrics
+from loquat_common.settings import ClusterAddress
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+CONNECT_LIMIT: Final = 5.0
+"""Seconds to open a connection. Connecting takes 5 ms (measured); a cluster that needs more is away."""
+COMMAND_LIMIT: Final = 15.0
+"""Seconds for one command. Above the services' statement_timeout of 10 s, so that the server's own error comes first."""
+
+
+class DatabaseAway(Exception):
+    """The cluster, or this database, cannot be reached now. Nothing was done, or nothing that can be known."""
+
+
+class WrongDatabase(Exception):
+    """The database is not the one that was asked for: another project's, or of another epoch."""
+
+
+GONE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+)
+"""What asyncpg raises when the server is away, starting, stopping, or does not let us in."""
+
+
+async def prepare(connection: Connection) -> None:
+    """Gives jsonb as Python values. A json column stays text: it keeps what jsonb refuses."""
+    await connection.set_type_codec("jsonb", encoder=_encode, decoder=orjson.loads, schema="pg_catalog")
+
+
+def _encode(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+async def open_pool(dsn: str, *, search_path: str, min_size: int = 1, max_size: int = 8, application: str = "loquat") -> Pool:
+    """A pool on the control database.
+
+    Raises:
+        DatabaseAway: it cannot be reached.
+    """
+    try:
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=CONNECT_LIMIT,
+            command_timeout=COMMAND_LIMIT,
+            init=prepare,
+            statement_cache_size=0,  # transaction pooling in front must work
+            max_inactive_connection_lifetime=300,
+            server_settings={"search_path": search_path, "application_name": application},
+        )
+    except GONE as error:
+        raise DatabaseAway(type(error).__name__) from error
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One project database: how many connections are out, and those that rest."""
+
+    key: tuple[str, str, int]
+    resting: list[Connection] = field(default_factory=list["Connection"])
+    used_at: float = 0.0
+
+
+class ProjectPools:
+    """Connections to many project databases as one service's role.
+
+    At most `cap` connections over all, at most `per_project` to one; beyond that callers wait `wait` seconds. A connection that rested
+    longer than `idle` seconds is closed, and the longest-resting one makes room when the cap is reached. On opening, the database's own
+    word about project and epoch is checked.
+    """
+
+    def __init__(
+        self,
+        clusters: Mapping[str, ClusterAddress],
+        user: str,
+        *,
+        cap: int = 60,
+        per_project: int = 4,
+        idle: float = 60.0,
+        wait: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clusters, self._user = clusters, user
+        self._idle, self._wait, self._clock = idle, wait, clock
+        self._room = asyncio.Semaphore(cap)
+        self._per_project = per_project
+        self._gates: dict[tuple[str, str, int], tuple[asyncio.Semaphore, int]] = {}
+        self._entries: OrderedDict[tuple[str, str, int], _Entry] = OrderedDict()  # least recently used first
+        self._cap, self._open = cap, 0
+        self._closed = False
+
+    @asynccontextmanager
+    async def acquire(self, cluster: str, database: str, *, project: str, epoch: int) -> AsyncGenerator[Connection]:
+        """A connection for a moment. Never hold it while bot code runs.
+
+        Raises:
+            DatabaseAway: the cluster does not answer, or no connection came free in time.
+            WrongDatabase: the directory is out of date.
+        """
+        key = (cluster, database, epoch)
+        async with self._turn(key):
+            connection = await self._take(key, project)
+            try:
+                yield connection
+            except GONE as error:
+                connection.terminate()
+                raise DatabaseAway(type(error).__name__) from error
+            except BaseException:
+                if connection.is_in_transaction():
+                    connection.terminate()  # whoever was interrupted inside a transaction leaves nothing behind
+                raise
+            finally:
+                self._give_back(key, connection)
+
+    @asynccontextmanager
+    async def _turn(self, key: tuple[str, str, int]) -> AsyncGenerator[None]:
+        gate, users = self._gates.get(key, (asyncio.Semaphore(self._per_project), 0))
+        self._gates[key] = (gate, users + 1)
+        held = [False, False]
+        try:
+            try:
+                async with asyncio.timeout(self._wait):
+                    held[0] = await gate.acquire()
+                    held[1] = await self._room.acquire()
+            except TimeoutError:
+                raise DatabaseAway("no connection came free in time") from None
+            yield
+        finally:
+            if held[1]:
+                self._room.release()
+            if held[0]:
+                gate.release()
+            gate, users = self._gates[key]
+            self._gates[key] = (gate, users - 1)
+            if users == 1:
+                del self._gates[key]
+
+    async def _take(self, key: tuple[str, str, int], project: str) -> Connection:
+        entry = self._entries.get(key)
+        while entry is not None and entry.resting:
+            connection = entry.resting.pop()
+            if not connection.is_closed():
+                return connection
+            self._count(-1)
+        await self._make_room()
+        return await self._connect(key, project)
+
+    async def _connect(self, key: tuple[str, str, int], project: str) -> Connection:
+        cluster, database, epoch = key
+        address = self._clusters.get(cluster)
+        if address is None:
+            raise DatabaseAway(f"the cluster {cluster} is not in this service's settings")
+        try:
+            connection = await asyncpg.connect(
+                host=address.host,
+                port=address.port,
+                user=self._user,
+                password=address.password.get_secret_value(),
+                database=database,
+                timeout=CONNECT_LIMIT,
+                command_timeout=COMMAND_LIMIT,
+                statement_cache_size=0,
+                server_settings={"search_path": "pg_catalog, pg_temp", "application_name": self._user, "jit": "off"},
+            )
+        except GONE as error:
+            raise DatabaseAway(type(error).__name__) from error
+        self._count(1)
+        try:
+            await prepare(connection)
+            found = await connection.fetchrow("SELECT project, epoch FROM loquat.whoami()")
+        except BaseException:
+            connection.terminate()
+            self._count(-1)
+            raise
+        if found is None or (found["project"], found["epoch"]) != (project, epoch):
+            connection.terminate()
+            self._count(-1)
+            raise WrongDatabase(database)
+        return connection
+
+    def _give_back(self, key: tuple[str, str, int], connection: Connection) -> None:
+        if connection.is_closed() or self._closed:
+            connection.terminate()
+            self._count(-1)
+            return
+        entry = self._entries.setdefault(key, _Entry(key))
+        entry.resting.append(connection)
+        entry.used_at = self._clock()
+        self._entries.move_to_end(key)
+
+    async def _make_room(self) -> None:
+        """Resting connections count against the cap; the longest-resting project gives one up."""
+        while self._open >= self._cap:
+            victim = next((e for e in self._entries.values() if e.resting), None)
+            if victim is None:
+                return
+            await self._close(victim.resting.pop(0))
+
+    async def close_idle(self) -> None:
+        """Closes what rested too long. Called now and then by the owner's loop."""
+        now = self._clock()
+        for key, entry in list(self._entries.items()):
+            if now - entry.used_at < self._idle:
+                return  # least recently used first: the others are younger
+            resting, entry.resting = entry.resting, []
+            del self._entries[key]
+            for connection in resting:
+                await self._close(connection)
+
+    async def run(self) -> None:
+        """Closes idle connections, for ever; wakes only while there are any."""
+        while True:
+            await asyncio.sleep(max(1.0, self._idle / 2))
+            await self.close_idle()
+
+    async def close(self) -> None:
+        """Closes all that rest; those in use close when they come back."""
+        self._closed = True
+        for entry in self._entries.values():
+            for connection in entry.resting:
+                await self._close(connection)
+        self._entries.clear()
+
+    async def _close(self, connection: asyncpg.Connection[Any]) -> None:
+        self._count(-1)
+        try:
+            await connection.close(timeout=2)
+        except GONE:
+            connection.terminate()
+
+    def _count(self, change: int) -> None:
+        self._open += change
+        metrics.pool_connections.set(self._open)
