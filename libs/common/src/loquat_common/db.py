@@ -45,7 +45,12 @@ GONE: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.ObjectNotInPrerequisiteStateError,
 )
-"""What asyncpg raises when the server is away, starting, stopping, or does not let us in."""
+"""What asyncpg raises when the server is away, starting, stopping, or does not let us in. See `is_gone`."""
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether the server, not the statement, is what failed. asyncpg's complaint about an argument is an InterfaceError too."""
+    return isinstance(error, GONE) and not isinstance(error, ValueError)
 
 
 async def prepare(connection: Connection) -> None:
@@ -129,10 +134,10 @@ class ProjectPools:
             connection = await self._take(key, project)
             try:
                 yield connection
-            except GONE as error:
-                connection.terminate()
-                raise DatabaseAway(type(error).__name__) from error
-            except BaseException:
+            except BaseException as error:
+                if is_gone(error):
+                    connection.terminate()
+                    raise DatabaseAway(type(error).__name__) from error
                 if connection.is_in_transaction():
                     connection.terminate()  # whoever was interrupted inside a transaction leaves nothing behind
                 raise

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import orjson
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
@@ -52,9 +53,11 @@ def new_key() -> tuple[str, str]:
 
 
 def _json(value: Mapping[str, object]) -> str:
-    import orjson  # noqa: PLC0415  (only key generation needs it)
-
     return orjson.dumps(dict(value)).decode()
+
+
+def _import(text: str) -> OKPKey:
+    return OKPKey.import_key(orjson.loads(text))
 
 
 class Signer:
@@ -62,7 +65,7 @@ class Signer:
 
     def __init__(self, issuer: str, key: SecretStr | str, clock: Callable[[], float] = time.time) -> None:
         text = key.get_secret_value() if isinstance(key, SecretStr) else key
-        self.issuer, self._key, self._clock = issuer, OKPKey.import_key(text), clock
+        self.issuer, self._key, self._clock = issuer, _import(text), clock
 
     def sign(self, actor: Actor, audience: str, method: str, path: str) -> str:
         """A token for one request: `method` and `path` (without the query) belong to it."""
@@ -85,7 +88,7 @@ class Verifier:
     """Checks tokens for one audience against the issuers it trusts."""
 
     def __init__(self, trusted: Mapping[str, str], audience: str, clock: Callable[[], float] = time.time) -> None:
-        self._keys = {issuer: OKPKey.import_key(key) for issuer, key in trusted.items()}
+        self._keys = {issuer: _import(key) for issuer, key in trusted.items()}
         self._audience, self._clock = audience, clock
 
     def verify(self, token: str, method: str, path: str) -> Actor:

@@ -1,0 +1,90 @@
+"""Questions to other services: one request, one token for it, one time-out."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from loquat_common.problems import Problem
+from loquat_common.tokens import Actor, Signer
+
+LIMIT: Final = 5.0
+"""Seconds for an answer. Services answer in milliseconds; a caller at the front has a person waiting."""
+_LARGEST: Final = 64 << 20  # bytes of an answer; beyond it something is wrong
+
+
+class ServiceUnavailable(Problem):
+    """The other service did not answer."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(503, "service_unavailable", "A part of the platform does not answer", f"{service} is away; try again")
+
+
+class InternalClient:
+    """Asks one service. Its problems are raised again as they came."""
+
+    def __init__(self, base_url: str, signer: Signer, audience: str) -> None:
+        self._base, self._signer, self._audience = base_url.rstrip("/"), signer, audience
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Opens the client."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=50), json_serialize=lambda v: orjson.dumps(v, default=str).decode()
+        )
+
+    async def stop(self) -> None:
+        """Closes it."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        actor: Actor,
+        query: dict[str, str] | None = None,
+        json: object = None,
+        timeout: float = LIMIT,  # noqa: ASYNC109  (per question, not a scope)
+    ) -> Any:
+        """The answer's JSON; None for 204.
+
+        Raises:
+            Problem: what the service answered.
+            ServiceUnavailable: nothing, or nothing in time. For a question that changes something: it may have happened.
+        """
+        if self._session is None:
+            raise RuntimeError("the client is not started")
+        token = self._signer.sign(actor, self._audience, method, path)
+        try:
+            async with self._session.request(
+                method,
+                self._base + path,
+                params=query,
+                json=json,
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=aiohttp.ClientTimeout(total=timeout),
+            ) as response:
+                body = await response.content.read(_LARGEST)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            raise ServiceUnavailable(self._audience) from None
+        if response.status >= 400:  # noqa: PLR2004
+            raise _problem(response.status, body, self._audience)
+        return orjson.loads(body) if body else None
+
+    def itself(self, *scopes: str) -> Actor:
+        """The actor when a service asks for itself."""
+        return Actor("service", self._signer.issuer, scopes=frozenset(scopes))
+
+
+def _problem(status: int, body: bytes, service: str) -> Problem:
+    try:
+        given = orjson.loads(body)
+        return Problem(
+            status, given.pop("code"), given.pop("title"), given.pop("detail", None), **{k: v for k, v in given.items() if k != "status"}
+        )
+    except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
+        return Problem(502, "bad_answer", "A part of the platform gave an answer that is none", f"{service} answered {status}")

@@ -1,0 +1,70 @@
+"""Errors for callers: problem+json (RFC 9457), with a stable `code` that programs may rely on."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+CONTENT_TYPE: Final = "application/problem+json"
+_SHOWN: Final = 20  # errors of one request that are listed; a body with more is wrong as a whole
+
+
+class FieldError(BaseModel):
+    """One field that is not as it should be."""
+
+    field: str = Field(description="where, such as body.name or query.limit")
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """What is wrong, for people (`title`, `detail`) and for programs (`code`)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: int
+    code: str
+    title: str
+    detail: str | None = None
+    errors: list[FieldError] | None = None
+
+
+class Problem(Exception):
+    """Raised by a handler; becomes the answer. `extra` members stand beside the standard ones."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str | None = None, **extra: Any) -> None:
+        super().__init__(f"{status} {code}")
+        self.status, self.code, self.title, self.detail, self.extra = status, code, title, detail, extra
+
+    def response(self) -> web.Response:
+        """The answer."""
+        body = {
+            "status": self.status,
+            "code": self.code,
+            "title": self.title,
+            **({"detail": self.detail} if self.detail else {}),
+            **self.extra,
+        }
+        headers = {"Retry-After": "1"} if self.status == web.HTTPServiceUnavailable.status_code else None
+        if self.status == web.HTTPUnauthorized.status_code:
+            headers = {"WWW-Authenticate": "Bearer"}
+        return web.Response(status=self.status, body=orjson.dumps(body, default=str), content_type=CONTENT_TYPE, headers=headers)
+
+
+def not_found(what: str) -> Problem:
+    """It is not there, or the caller may not know that it is."""
+    return Problem(404, "not_found", f"There is no such {what}")
+
+
+def of_validation(part: str, error: ValidationError) -> Problem:
+    """A 400 for text that is not JSON, a 422 that names each field and its limit otherwise. Values are not repeated: they may be secret."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    if any(e["type"] == "json_invalid" for e in found):
+        return Problem(400, "malformed_json", "The body is not valid JSON", found[0]["msg"])
+    errors = [{"field": ".".join((part, *map(str, e["loc"]))), "message": e["msg"]} for e in found]
+    more = {} if len(errors) <= _SHOWN else {"more_errors": len(errors) - _SHOWN}
+    return Problem(
+        422, "invalid_request", "The request is not valid", f"{errors[0]['field']}: {errors[0]['message']}", errors=errors[:_SHOWN], **more
+    )
