@@ -141,23 +141,15 @@ class Cluster:
         data.mkdir(mode=0o700)
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24))
+        handed = data.with_name("password-for-initdb")  # it runs as another user and could not read ours
+        handed.touch(mode=0o600)
+        handed.write_text(self.password)
         if (who := unprivileged()) is not None:
             os.chown(data, who.uid, who.gid)
-            os.chown(password, who.uid, who.gid)  # initdb reads it as that user
-        command = [
-            programs() / "initdb",
-            "-D",
-            data,
-            "-U",
-            SUPERUSER,
-            "-A",
-            "scram-sha-256",
-            f"--pwfile={password}",
-            "--locale=C.UTF-8",
-            "-E",
-            "UTF8",
-        ]
-        done = self._run([*map(str, command), "--no-instructions", "--no-sync"])
+            os.chown(handed, who.uid, who.gid)
+        options = ["-D", data, "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={handed}", "--locale=C.UTF-8", "-E", "UTF8", "--no-sync"]
+        command = [programs() / "initdb", "--no-instructions", *options]
+        done = self._run([str(c) for c in command])
         handed.unlink()
         if done.returncode != 0:
             shutil.rmtree(data, ignore_errors=True)
