@@ -132,7 +132,8 @@ class Cluster:
             return
         elsewhere = _ELSEWHERE / hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:12]
         elsewhere.mkdir(parents=True, exist_ok=True)
-        elsewhere.chmod(0o711)
+        for folder in (elsewhere, _ELSEWHERE):
+            folder.chmod(0o711)
         data.symlink_to(elsewhere / "data")
 
     def _initialise(self) -> None:
