@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -56,6 +56,7 @@ class Topic:
     partitions: int = 8
     compacted: bool = False
     retention_days: int = 7
+    shards: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def producers(self) -> tuple[Service, ...]:

@@ -9,6 +9,8 @@ from typing import Protocol
 from loquat_events.catalog import Topic
 from loquat_events.envelope import AnyEvent
 
+from loquat_common.bus.limits import Limits
+
 
 class BusUnavailable(Exception):
     """The bus did not confirm in time. The events may or may not be in the log: publish the same ones again."""
@@ -70,6 +72,10 @@ class Batching:
     most: int = 100
     linger: float = 0.01
 
+    def limits(self) -> Limits:
+        """Room for several batches at once, of one project for two: one runs while the next gathers."""
+        return Limits(concurrency=self.most * 4, project_cap=self.most * 2, project_depth=self.most * 10)
+
 
 class Subscription(Protocol):
     """One group's reading of some topics in this process."""
@@ -100,7 +106,7 @@ class Subscription(Protocol):
 
 
 class Table(Protocol):
-    """A compacted topic as a mapping, by lane. Every replica reads it to its end, then follows."""
+    """A compacted topic as a mapping, by `project:lane`. Every replica reads it to its end, then follows."""
 
     async def run(self) -> None:
         """Reads until cancelled. Raises when it cannot go on."""
@@ -111,7 +117,7 @@ class Table(Protocol):
         ...
 
     def get(self, key: str) -> AnyEvent | None:
-        """The last event of this lane; None after a tombstone."""
+        """The last event of this `project:lane`; None after a tombstone."""
         ...
 
     def values(self) -> Mapping[str, AnyEvent]:

@@ -1,0 +1,57 @@
+"""An event as engines carry it: its bytes, and what is needed to place it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import orjson
+from loquat_events.catalog import Topic
+from loquat_events.envelope import AnyEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`value` is the whole event; empty, it is a tombstone of a compacted topic."""
+
+    id: str
+    project: str
+    lane: str
+    value: bytes
+
+    @classmethod
+    def of(cls, event: AnyEvent) -> Record:
+        """For publishing."""
+        return cls(str(event.id), event.projectid, event.lane, event.to_json())
+
+    @classmethod
+    def read(cls, key: str, value: bytes | None) -> Record:
+        """From a log that keeps a key and a value. Bytes that are no event still have their place, by the key."""
+        project, _, lane = key.partition(":")
+        if not value:
+            return cls("", project, lane, b"")
+        try:
+            found = orjson.loads(value)
+            return cls(str(found["id"]), str(found["projectid"]), str(found["lane"]), value)
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return cls("", project or "unknown", lane or "unknown", value)
+
+    @property
+    def key(self) -> str:
+        """The record key: project and lane."""
+        return f"{self.project}:{self.lane}"
+
+
+def partition_of(project: str, lane: str, topic: Topic) -> int:
+    """The partition of a project's lane, the same on every engine.
+
+    A project has one partition; a giant has `topic.shards[project]` consecutive ones, chosen by the lane. Both numbers are constants of
+    the topic: changing them moves lanes while their earlier events are under way, and a lane's rows stay where they came from.
+    """
+    shards = min(topic.shards.get(project, 1), topic.partitions)
+    shard = _hash(f"{project}:{lane}") % shards if shards > 1 else 0
+    return (_hash(project) + shard) % topic.partitions
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
