@@ -1,0 +1,57 @@
+-- Inside loquat_base, by a superuser, once: what PUBLIC may not call or see in a project database. Rights on pg_catalog are per database.
+
+-- pg_database_owner (the provisioner) owns public by default; the system owner shall.
+ALTER SCHEMA public OWNER TO loquat_system;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+CREATE SCHEMA loquat AUTHORIZATION loquat_system;
+CREATE SCHEMA extensions AUTHORIZATION loquat_system;
+
+-- Functions. pg_advisory_unlock_all stays: asyncpg and other pools call it when a connection is given back.
+DO $$
+DECLARE f regprocedure;
+BEGIN
+  FOR f IN
+    SELECT oid FROM pg_proc
+    WHERE pronamespace = 'pg_catalog'::regnamespace AND proname <> 'pg_advisory_unlock_all' AND (
+         proname ~ '^pg_(try_)?advisory'                                  -- the lock table is shared by all projects
+      OR proname ~ '^(lo_|lowrite$|loread$)'                              -- large objects have no schema and no quota of their own
+      OR proname = 'pg_notify'                                            -- NOTIFY the command cannot be revoked, see cluster.conf
+      OR proname ~ '^pg_stat_get_(activity|backend|progress|db_|wal|replication|slru|subscription|io|bgwriter|checkpointer|archiver)'
+      OR proname IN ('pg_lock_status', 'pg_blocking_pids', 'pg_safe_snapshot_blocking_pids', 'pg_isolation_test_session_is_blocked',
+                     'pg_prepared_xact', 'pg_get_replication_slots', 'pg_show_replication_origin_status', 'pg_stat_get_wal_senders',
+                     'pg_stat_get_wal_receiver', 'pg_tablespace_databases', 'pg_tablespace_size', 'pg_database_size',
+                     'pg_stat_clear_snapshot', 'pg_export_snapshot', 'pg_logical_emit_message', 'pg_create_logical_replication_slot',
+                     'pg_create_physical_replication_slot', 'pg_drop_replication_slot', 'pg_replication_slot_advance',
+                     'pg_get_shmem_allocations', 'pg_get_aios', 'pg_notification_queue_usage', 'pg_listening_channels',
+                     'pg_conf_load_time', 'pg_postmaster_start_time', 'inet_server_addr', 'inet_client_addr', 'pg_cancel_backend',
+                     'pg_terminate_backend', 'pg_current_logfile', 'pg_hba_file_rules'))
+      AND prokind IN ('f', 'p')
+  LOOP EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f); END LOOP;
+  FOR f IN SELECT oid FROM pg_proc WHERE proname IN ('pg_terminate_backend', 'pg_cancel_backend', 'pg_blocking_pids')
+      AND pronamespace = 'pg_catalog'::regnamespace
+  LOOP EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO loquat_service', f); END LOOP;
+  FOR f IN SELECT oid FROM pg_proc WHERE proname = 'pg_advisory_xact_lock' AND pronamespace = 'pg_catalog'::regnamespace
+  LOOP EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO loquat_system', f); END LOOP;
+END $$;
+
+-- Views: activity, locks, statistics of other databases.
+DO $$
+DECLARE v regclass;
+BEGIN
+  FOR v IN
+    SELECT oid FROM pg_class
+    WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'v' AND (
+         relname ~ '^pg_stat_(activity|database|replication|wal|slru|ssl|gssapi|progress|bgwriter|checkpointer|archiver|io|subscription|recovery)'
+      OR relname IN ('pg_locks', 'pg_prepared_xacts', 'pg_replication_slots', 'pg_shmem_allocations', 'pg_shmem_allocations_numa', 'pg_aios',
+                     'pg_file_settings', 'pg_hba_file_rules', 'pg_replication_origin_status', 'pg_user_mappings'))
+  LOOP EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', v); END LOOP;
+END $$;
+GRANT SELECT ON pg_catalog.pg_stat_activity, pg_catalog.pg_locks TO loquat_service;
+DO $$
+DECLARE f regprocedure;
+BEGIN
+  FOR f IN SELECT oid FROM pg_proc WHERE proname IN ('pg_stat_get_activity', 'pg_lock_status') LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO loquat_service', f); END LOOP;
+END $$;
+REVOKE ALL ON pg_catalog.pg_db_role_setting FROM PUBLIC;
+-- pg_roles and pg_largeobject_metadata stay readable: pg_dump as the editor (export) reads them. Role names are random.
