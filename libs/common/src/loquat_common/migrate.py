@@ -20,6 +20,11 @@ from loquat_common.sql import Ident, compose
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+
 Phase = Literal["pre", "post"]
 _NAME: Final = re.compile(r"(\d{4})_(pre|post)_([a-z0-9_]+)\.sql")
 _LOCK_TIMEOUT: Final = "10s"  # another replica migrates; it takes milliseconds, or something is wrong
@@ -71,7 +76,7 @@ def load(folder: Traversable) -> list[Migration]:
 
 
 async def migrate(
-    connection: asyncpg.Connection[asyncpg.Record],
+    connection: Connection,
     *,
     schema: str,
     component: str,
@@ -112,14 +117,14 @@ def _missing(migrations: Sequence[Migration], applied: dict[tuple[int, int], str
     return missing
 
 
-async def _applied(connection: asyncpg.Connection[asyncpg.Record], schema: str, component: str) -> dict[tuple[int, int], str]:
+async def _applied(connection: Connection, schema: str, component: str) -> dict[tuple[int, int], str]:
     rows = await connection.fetch(
         compose("SELECT number, phase, checksum FROM {table} WHERE component = $1", table=Ident(schema).dot("migrations")), component
     )
     return {(r["number"], 0 if r["phase"] == "pre" else 1): r["checksum"] for r in rows}
 
 
-async def _apply(connection: asyncpg.Connection[asyncpg.Record], schema: str, component: str, migration: Migration) -> None:
+async def _apply(connection: Connection, schema: str, component: str, migration: Migration) -> None:
     async with connection.transaction():
         await connection.execute(compose("SET LOCAL search_path = {schema}, pg_catalog", schema=Ident(schema)))
         await connection.execute(migration.sql)
@@ -137,7 +142,7 @@ async def _apply(connection: asyncpg.Connection[asyncpg.Record], schema: str, co
 
 
 @asynccontextmanager
-async def _advisory(connection: asyncpg.Connection[asyncpg.Record], name: str) -> AsyncGenerator[None]:
+async def _advisory(connection: Connection, name: str) -> AsyncGenerator[None]:
     await connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
     await connection.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", name)
     try:

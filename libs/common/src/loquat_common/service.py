@@ -1,0 +1,92 @@
+"""What every service's wiring begins and ends with, so that its own app.py shows only what is its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvloop
+from loquat_events.catalog import Service as ServiceName
+from pydantic import ValidationError
+
+from loquat_common.bootstrap import schema_of
+from loquat_common.bus import deferred
+from loquat_common.bus.port import BusUnavailable, Subscription
+from loquat_common.db import DatabaseAway, open_pool
+from loquat_common.health import Health
+from loquat_common.lifecycle import Lifecycle, Server
+from loquat_common.logs import configure, get_logger
+from loquat_common.migrate import load, migrate
+from loquat_common.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The pool on the control database, migrated, and the health of this process."""
+
+    name: ServiceName
+    settings: ServiceSettings
+    pool: Pool
+    health: Health
+
+    @classmethod
+    async def start(cls, life: Lifecycle, settings: ServiceSettings, name: ServiceName, migrations: str | None) -> Service:
+        """Opens the pool, migrates the service's schema (the bus's rows, then its own files in package `migrations`)."""
+        schema = schema_of(name)
+        pool = await open_pool(settings.platform_dsn.get_secret_value(), search_path=f"{schema}, pg_catalog", application=name)
+        life.on_stop("control database", pool.close)
+        async with pool.acquire(timeout=10) as connection:
+            await migrate(connection, schema=schema, component="bus", migrations=deferred.migrations())
+            if migrations is not None:
+                await migrate(connection, schema=schema, component=name, migrations=load(files(migrations)))
+        health = Health()
+
+        async def ping() -> None:
+            await pool.fetchval("SELECT 1", timeout=2)
+
+        health.add("control database", ping)
+        return cls(name, settings, pool, health)
+
+    def follow(self, life: Lifecycle, name: str, subscription: Subscription) -> None:
+        """Runs a subscription, drains it at the end, counts it for readiness."""
+        life.spawn(f"subscription {name}", subscription.run())
+        life.on_drain(f"subscription {name}", subscription.drain)
+
+        async def ping() -> None:
+            if not subscription.healthy():
+                raise BusUnavailable(f"the subscription {name} has not heard from the bus lately")
+
+        self.health.add(f"subscription {name}", ping)
+
+    async def ready(self, life: Lifecycle) -> None:
+        """Opens the internal port, last: who asks there before is told that nothing listens."""
+        server = Server(self.health.app(), self.settings.internal_host, self.settings.internal_port)
+        await life.enter("internal http", server.start, server.stop)
+        get_logger().info("service.ready", internal_port=server.port)
+
+
+def run(name: ServiceName, settings: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+    """The main function of a service: settings, logs, loop. Exits with 78 for wrong settings, 1 for a failure."""
+    try:
+        chosen = settings()  # pyright: ignore[reportCallIssue]  (from the environment)
+    except ValidationError as error:
+        sys.stderr.write(f"{name}: the settings are not usable\n")
+        for e in error.errors(include_input=False, include_url=False):
+            sys.stderr.write(f"  LOQUAT_{'__'.join(str(p) for p in e['loc']).upper()}: {e['msg']}\n")
+        sys.exit(78)
+    configure(name, chosen.log_level)
+    try:
+        uvloop.run(serve(chosen))
+    except (DatabaseAway, BusUnavailable, OSError) as error:
+        get_logger().error("service.failed", error=f"{type(error).__name__}: {error}")
+        sys.exit(1)

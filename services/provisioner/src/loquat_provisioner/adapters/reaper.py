@@ -1,0 +1,137 @@
+"""The reaper of a tenant cluster: a role's own settings are politeness, this is the limit.
+
+Runs as loquat_provisioner in database postgres. Terminates, never cancels: a function may catch a cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from loquat_common import metrics
+from loquat_common.db import DatabaseAway, is_gone
+from loquat_common.logs import get_logger
+from loquat_common.sql import Ident, compose
+
+from loquat_provisioner.adapters.databases import ProjectDatabases
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+TENANT: Final = "^p_[0-9a-f]{12}_(bot|editor|direct)$"
+
+_OVER_AGE: Final = """
+SELECT pid, usename, reason, pg_terminate_backend(pid)
+FROM (SELECT pid, usename, CASE
+          WHEN state = 'active' AND clock_timestamp() - query_start > $2 THEN 'statement'
+          WHEN state LIKE 'idle in transaction%' AND clock_timestamp() - state_change > $3 THEN 'idle in transaction'
+          WHEN clock_timestamp() - xact_start > $4 THEN 'transaction'
+          WHEN state = 'idle' AND clock_timestamp() - state_change > $5 THEN 'idle'
+      END AS reason
+      FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename ~ $1) AS sessions
+WHERE reason IS NOT NULL"""
+
+# What a login can change of itself: its settings (here and for all databases) and its password.
+_CHANGED: Final = """
+SELECT l.rolname, l.database, l.verifier, l.settings
+FROM loquat_operations.logins AS l JOIN loquat_operations.tenant_passwords AS p USING (rolname) JOIN pg_roles AS r USING (rolname)
+WHERE p.digest IS DISTINCT FROM sha256(convert_to(l.verifier, 'UTF8'))
+   OR (SELECT coalesce(array_agg(d.datname || ':' || array_to_string(s.setconfig, ';')), '{}')
+       FROM pg_db_role_setting AS s LEFT JOIN pg_database AS d ON d.oid = s.setdatabase WHERE s.setrole = r.oid)
+      <> ARRAY[l.database || ':' || array_to_string(l.settings, ';')]"""
+
+# A project that was closed for its size is opened again below 90 %: else it would flicker.
+_OVER_SIZE: Final = """
+SELECT database, over
+FROM (SELECT p.database, p.closed_for_size, pg_database_size(p.database) > p.size_limit * CASE WHEN p.closed_for_size THEN 0.9 ELSE 1 END AS over
+      FROM loquat_operations.projects AS p JOIN pg_database AS d ON d.datname = p.database) AS projects
+WHERE over <> closed_for_size"""
+
+_SESSIONS: Final = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename ~ $1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How long a tenant's session may be in a state."""
+
+    statement: timedelta = timedelta(seconds=30)
+    idle_in_transaction: timedelta = timedelta(seconds=15)
+    transaction: timedelta = timedelta(seconds=60)
+    idle: timedelta = timedelta(minutes=10)  # a session keeps WITH HOLD cursors and their files
+
+
+class Reaper:
+    """One cluster's. Sweeps each second while tenants are connected, else every five: nobody can change anything without a session."""
+
+    def __init__(self, databases: ProjectDatabases, ages: Ages | None = None) -> None:
+        self._databases, self._ages = databases, ages or Ages()
+        self._log = get_logger()
+
+    async def run(self, *, weigh_every: int = 60) -> None:
+        """For ever; a cluster that is away is asked again."""
+        turn = 0
+        while True:
+            busy = False
+            try:
+                admin = await self._databases.admin()
+                busy = await admin.fetchval(_SESSIONS, TENANT, timeout=5)
+                if busy:
+                    await self.sweep(admin)
+                if turn % weigh_every == 0:
+                    await self.weigh(admin)
+            except DatabaseAway:
+                self._log.warning("reaper.cluster_away")
+            except Exception as error:
+                if not is_gone(error):
+                    raise
+                await self._databases.close()
+            turn += 1
+            await asyncio.sleep(1 if busy else 5)
+
+    async def sweep(self, admin: Connection) -> list[str]:
+        """Ends what is too old, puts back what a login changed of itself; a line per act."""
+        ages = self._ages
+        ended = await admin.fetch(_OVER_AGE, TENANT, ages.statement, ages.idle_in_transaction, ages.transaction, ages.idle, timeout=10)
+        for row in ended:
+            metrics.reaped.labels(row["reason"]).inc()
+            self._log.info("reaper.ended", login=row["usename"], reason=row["reason"])
+        changed = await admin.fetch(_CHANGED, timeout=10)
+        for row in changed:
+            await self._reassert(admin, row)
+            self._log.warning("reaper.put_back", login=row["rolname"])
+        return [f"ended {r['usename']}: {r['reason']}" for r in ended] + [f"put back {r['rolname']}" for r in changed]
+
+    async def _reassert(self, admin: Connection, login: asyncpg.Record) -> None:
+        role, database = Ident(login["rolname"]), Ident(login["database"])
+        async with admin.transaction():
+            await admin.execute(
+                await admin.fetchval("SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", login["rolname"], login["verifier"])
+            )
+            await admin.execute(compose("ALTER ROLE {role} RESET ALL", role=role))
+            await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} RESET ALL", role=role, database=database))
+            for setting in login["settings"]:
+                key, _, value = setting.partition("=")
+                names = {"role": role, "database": database, "key": Ident(key), "value": Ident(value)}
+                await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} SET {key} = {value}", **names))
+
+    async def weigh(self, admin: Connection) -> list[str]:
+        """Over its limit a project keeps only its editor, through which the API deletes; below 90 % the others come back."""
+        acts: list[str] = []
+        for row in await admin.fetch(_OVER_SIZE, timeout=60):
+            database, over = row["database"], row["over"]
+            for kind in ("bot", "direct"):
+                role = Ident(f"{database}_{kind}")
+                await admin.execute(
+                    compose("ALTER ROLE {role} NOLOGIN", role=role) if over else compose("ALTER ROLE {role} LOGIN", role=role)
+                )
+            await admin.execute("UPDATE loquat_operations.projects SET closed_for_size = $2 WHERE database = $1", database, over)
+            if over:
+                await admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND usename ~ $2", database, TENANT
+                )
+            acts.append(f"{'closed' if over else 'opened'} {database}")
+        return acts

@@ -1,0 +1,180 @@
+"""Orders about projects. Every order may come again, and may have been cut off anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import asyncpg
+from loquat_common import metrics
+from loquat_common.bus.port import Bus, Dead, Defer, Done, Outcome, Received, Retry
+from loquat_common.db import DatabaseAway, is_gone
+from loquat_common.failpoints import Failpoints
+from loquat_events.catalog import DIRECTORY
+from loquat_events.envelope import AnyEvent, Event, Payload
+from loquat_events.ids import fact_id
+from loquat_events.projects import (
+    CreateProject,
+    DeleteProject,
+    ProjectDeleted,
+    ProjectFailed,
+    ProjectListed,
+    ProjectReady,
+    ProjectStepped,
+    RetryProject,
+)
+
+from loquat_provisioner.adapters.databases import ProjectDatabases
+from loquat_provisioner.adapters.starter import StarterBot
+from loquat_provisioner.adapters.store import Project, Store
+from loquat_provisioner.domain.life import LOGINS, TRIES, Login, Names, StepFailed, emptiest, missing
+
+
+class Commands:
+    """The handler of `projects.commands.v1`. Each step is recorded before and after; what is done is not done again."""
+
+    def __init__(
+        self,
+        store: Store,
+        clusters: Mapping[str, ProjectDatabases],
+        starter: StarterBot,
+        bus: Bus,
+        failpoints: Failpoints,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store, self._clusters, self._starter = store, clusters, starter
+        self._bus, self._failpoints, self._clock = bus, failpoints, clock
+
+    async def handle(self, received: Received) -> Outcome:
+        """One order."""
+        match received.event.data:
+            case CreateProject() as order:
+                await self._store.accept(order)
+                return await self._create(order.project_id)
+            case RetryProject() as order:
+                await self._store.retried(order.project_id)
+                return await self._create(order.project_id, retry=True)
+            case DeleteProject() as order:
+                return await self._delete(order)
+            case _:
+                return Dead(f"{received.event.type} is no order about projects")
+
+    # -- create
+
+    async def _create(self, project_id: str, *, retry: bool = False) -> Outcome:
+        project = await self._store.get(project_id)
+        if project is None or project.state in {"deleting", "deleted"} or (project.state == "failed" and not retry):
+            return Done()
+        if project.state != "ready":
+            project = await self._store.state(project_id, "creating")
+            await self._bus.publish(self._listed(project))
+        steps = (await self._store.steps([project_id]))[project_id]
+        for step in missing({s.name for s in steps if s.status == "done"}):
+            attempts = next((s.attempts for s in steps if s.name == step), 0)
+            if (failure := await self._try(project_id, step)) is not None:
+                return await self._failed(project_id, step, failure, attempts + 1)
+        project = await self._store.state(project_id, "ready")
+        stepped = [self._stepped(project_id, s.name) for s in (await self._store.steps([project_id]))[project_id]]
+        ready = self._event(ProjectReady(project_id=project_id, at=project.ready_at or self._clock()), project_id, "ready")
+        return Done((*stepped, self._listed(project), ready))
+
+    async def _try(self, project_id: str, step: str) -> str | None:
+        """None if it succeeded, else the reason, for people."""
+        await self._store.begin(project_id, step)
+        self._failpoints.hit(f"provisioner.{step.replace(' ', '_')}.before")
+        try:
+            await self._do(project_id, step)
+        except StepFailed as failure:
+            reason = str(failure)
+        except DatabaseAway:
+            reason = "the tenant cluster does not answer"
+        except asyncpg.PostgresError as error:
+            reason = (
+                "the tenant cluster does not answer"
+                if is_gone(error)
+                else f"the tenant cluster refused: {type(error).__name__} {error.sqlstate}"
+            )
+        else:
+            self._failpoints.hit(f"provisioner.{step.replace(' ', '_')}.after")
+            reason = None
+        await self._store.end(project_id, step, reason)
+        metrics.project_steps.labels(step, "done" if reason is None else "failed").inc()
+        return reason
+
+    async def _do(self, project_id: str, step: str) -> None:
+        if step == "reserve":
+            load = await self._store.load()
+            await self._store.reserve(project_id, emptiest({c: load.get(c, 0) for c in self._clusters}))
+            return
+        if step == "starter bot":
+            await self._starter.deploy(project_id)
+            return
+        project, names, databases = await self._placed(project_id)
+        match step:
+            case "database":
+                await databases.clone(names)
+            case "close":
+                await databases.shut(names)
+            case "open":
+                await databases.open(names, project_id, project.epoch)
+            case _:
+                passwords: dict[Login, str] = {login: await self._store.password(project_id, login) or "" for login in LOGINS}
+                await databases.logins(names, passwords)
+
+    async def _placed(self, project_id: str) -> tuple[Project, Names, ProjectDatabases]:
+        project = await self._store.get(project_id)
+        if project is None or project.cluster is None or project.database is None:
+            raise StepFailed("the project has no place yet")
+        if project.cluster not in self._clusters:
+            raise StepFailed(f"the cluster {project.cluster} is not set up any more")
+        return project, Names(project.database), self._clusters[project.cluster]
+
+    async def _failed(self, project_id: str, step: str, reason: str, attempts: int) -> Outcome:
+        if attempts < TRIES:
+            return Retry(2.0 ** (attempts - 1), reason)
+        project = await self._store.state(project_id, "failed", f"{step}: {reason}")
+        failed = ProjectFailed(project_id=project_id, step=step, reason=reason, at=self._clock())
+        return Done((self._listed(project), self._event(failed, project_id, f"failed {step} {self._clock().isoformat()}")))
+
+    # -- delete
+
+    async def _delete(self, order: DeleteProject) -> Outcome:
+        project = await self._store.get(order.project_id)
+        if project is None or project.state == "deleted":
+            return Done()
+        if project.state != "deleting":
+            project = await self._store.state(order.project_id, "deleting")
+            await self._bus.publish(self._listed(project))
+        left = await self._store.schedule_deletion(order.project_id, order.grace_seconds)
+        if left > 0:
+            return Defer(left, "the grace of a deletion")  # a deferred row is a durable timer
+        if project.cluster is not None and project.database is not None:
+            self._failpoints.hit("provisioner.drop.before")
+            await self._clusters[project.cluster].drop(Names(project.database))
+            self._failpoints.hit("provisioner.drop.after")
+        await self._bus.remove(DIRECTORY, project=order.project_id, lane="project")
+        await self._bus.publish(self._event(ProjectDeleted(project_id=order.project_id, at=self._clock()), order.project_id, "deleted"))
+        await self._store.forget(order.project_id)
+        return Done()
+
+    # -- events
+
+    def _event(self, data: Payload, project: str, what: str) -> AnyEvent:
+        return Event[Payload].of(
+            data, id=fact_id("project", project, what), source="/provisioner", time=self._clock(), project=project, lane="project"
+        )
+
+    def _stepped(self, project: str, step: str) -> AnyEvent:
+        return self._event(ProjectStepped(project_id=project, step=step, status="done", at=self._clock()), project, f"step {step}")
+
+    def _listed(self, project: Project) -> AnyEvent:
+        listed = ProjectListed(
+            project_id=project.project_id,
+            organization_id=project.organization_id,
+            name=project.name,
+            state=project.state,
+            cluster=project.cluster,
+            database=project.database,
+            epoch=project.epoch,
+        )
+        return self._event(listed, project.project_id, f"listed {project.state} {project.epoch}")
