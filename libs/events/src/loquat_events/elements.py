@@ -1,0 +1,56 @@
+"""From inbox events to the elements that `loquat.record_inbound` and `loquat.begin_run` of a project database take. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from loquat_events.conversations import MessageReceived, PersonUpdateReceived, SendOrdered
+from loquat_events.envelope import AnyEvent
+
+_UNFIT: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+def clean(value: Any) -> Any:
+    """Text without U+0000 and lone surrogates: Postgres takes neither outside of `raw`, where they stand escaped."""
+    if isinstance(value, str):
+        return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, dict):
+        return {clean(k): clean(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list):
+        return [clean(v) for v in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+def inbound(event: AnyEvent) -> dict[str, Any] | None:
+    """An element for `record_inbound`; None if the event is none of the inbox."""
+    match event.data:
+        case MessageReceived() as data:
+            message = data.message
+            return {
+                "id": str(event.id),
+                "kind": "message",
+                "number_id": data.number_id,
+                "addresses": [a.model_dump() for a in data.addresses],
+                "name": clean(data.name),
+                "message": {
+                    "type": clean(message.type),
+                    "text": clean(message.text),
+                    "content": clean(message.content),
+                    "raw": message.raw,
+                    "wamid": clean(message.wamid),
+                    "reply_to": clean(message.reply_to),
+                    "sent_at": data.sent_at.isoformat(),
+                },
+            }
+        case SendOrdered() as data:
+            return {
+                "id": str(event.id),
+                "kind": "order",
+                "number_id": data.number_id,
+                "addresses": [a.model_dump() for a in data.addresses],
+            }
+        case PersonUpdateReceived() as data:
+            return {"id": str(event.id), "kind": "update", "number_id": data.number_id, "addresses": []}
+        case _:
+            return None
