@@ -1,5 +1,6 @@
-"""The frames between the runner and a worker: a length in four bytes, big-endian, then one msgpack map. What a worker says is the project's
-word and nothing more: the runner checks all of it.
+"""The frames between the runner and a worker: a length in four bytes, big-endian, then one msgpack map.
+
+What a worker says is the project's word and nothing more: the runner checks all of it.
 """
 
 from __future__ import annotations

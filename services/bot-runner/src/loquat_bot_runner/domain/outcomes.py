@@ -1,0 +1,55 @@
+"""What follows when a call of bot code fails: the table of docs/architecture.md, "The bus", as a pure function."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from loquat_common.bus.port import Dead, Defer, Outcome, Retry
+
+from loquat_bot_runner.errors import (
+    BotError,
+    CallFailed,
+    DoesNotStart,
+    OutOfMemory,
+    ProjectDatabaseAway,
+    ProtocolViolated,
+    Superseded,
+    TimedOut,
+)
+
+STALE: Final = timedelta(hours=24)
+"""A message older than this when its turn comes is recorded and not answered: nobody waits for the answer any more."""
+_TRIES: Final = 3
+_TIMEOUT_TRIES: Final = 2  # a slow service outside may have recovered
+_AWAY: Final = 5.0
+
+
+_AT_ONCE: Final[dict[type[CallFailed], Outcome]] = {
+    Superseded: Retry(0.2, "another run was first, again and again"),
+    ProjectDatabaseAway: Defer(_AWAY, "the project's database does not answer"),
+    DoesNotStart: Defer(1.0, "the deployed version does not start"),
+    OutOfMemory: Dead("the bot used more memory than it may"),
+    ProtocolViolated: Dead("the bot's process broke the protocol"),
+}
+
+
+def after(failure: CallFailed, attempts: int) -> Outcome:
+    """`attempts` counts the tries that failed before this one.
+
+    A retry waits longer than an event may keep its partition (2 s), so that a failing bot's event becomes a row after its first try.
+    """
+    if (known := _AT_ONCE.get(type(failure))) is not None:
+        return known
+    if isinstance(failure, TimedOut):
+        return (
+            Dead(f"the bot took too long {attempts + 1} times") if attempts + 1 >= _TIMEOUT_TRIES else Retry(2.5, "the bot took too long")
+        )
+    if isinstance(failure, BotError):
+        return Dead(f"the bot failed {attempts + 1} times") if attempts + 1 >= _TRIES else Retry(2.5 * 2**attempts, "the bot failed")
+    raise TypeError(f"no outcome for {type(failure).__name__}")
+
+
+def too_old(sent_at: datetime, now: datetime, *, redriven: bool) -> bool:
+    """Whether nobody waits for the answer any more. A person who redrives an event does."""
+    return not redriven and now - sent_at > STALE

@@ -1,0 +1,39 @@
+"""What can go wrong with a call of bot code: a closed set. What follows from each is in `domain/outcomes.py`."""
+
+from __future__ import annotations
+
+
+class CallFailed(Exception):
+    """A call of bot code did not succeed."""
+
+    def __init__(self, error: str, trace: str = "") -> None:
+        super().__init__(error)
+        self.error, self.trace = error, trace
+
+
+class BotError(CallFailed):
+    """The handler raised, or the worker died of itself."""
+
+
+class TimedOut(CallFailed):
+    """The handler took longer than it may; its worker was ended if it did not obey."""
+
+
+class OutOfMemory(CallFailed):
+    """The handler used more memory than it may."""
+
+
+class ProtocolViolated(CallFailed):
+    """The worker said something that is none of the protocol."""
+
+
+class Superseded(CallFailed):
+    """Another run was first: begin again."""
+
+
+class ProjectDatabaseAway(CallFailed):
+    """The bot could not reach its own database: the platform's fault."""
+
+
+class DoesNotStart(CallFailed):
+    """The version does not load. Nothing runs until the next deployment."""
