@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
-from loquat_common.migrate import load, migrate
+from loquat_common.migrate import Migration, load, migrate
 from loquat_common.sql import Ident, compose
 
 if TYPE_CHECKING:
@@ -21,16 +21,32 @@ ADDRESS_SPACE: Final = 2 << 30
 """Bytes of a tenant cluster's backend: anybody may set work_mem, so the kernel is the only limit. 2 GB turned `work_mem = '6GB'` into an ERROR."""
 _BASE: Final = "loquat_base"
 _HERE: Final = "loquat_schema_manager.adapters"
+_CLOSE_LIMIT: Final = 5.0  # seconds
 
 
 def tenant_settings() -> dict[str, str]:
     """The settings of a tenant cluster (`bootstrap/cluster.conf`), by name."""
     found: dict[str, str] = {}
-    for line in files(f"{_HERE}.bootstrap").joinpath("cluster.conf").read_text().splitlines():
+    for line in _script("cluster.conf").splitlines():
         name, equals, value = line.partition("#")[0].partition("=")
         if equals:
             found[name.strip()] = value.strip().strip("'")
     return found
+
+
+def system_migrations() -> list[Migration]:
+    """The system schema of a project database, in order."""
+    return load(files(f"{_HERE}.system"))
+
+
+def version_of(migrations: Sequence[Migration]) -> int:
+    """A schema's version: the number of its last migration. A template carries it in its name."""
+    return max(m.number for m in migrations)
+
+
+def template_name(version: int) -> str:
+    """The template database of a schema version."""
+    return f"loquat_template_{version}"
 
 
 def statements(text: str) -> list[str]:
@@ -41,75 +57,86 @@ def statements(text: str) -> list[str]:
 
 
 async def bootstrap_cluster(connect: Connect, passwords: Mapping[str, str]) -> None:
-    """Makes roles, closes the system databases, builds `loquat_base`. Idempotent.
+    """Makes roles, closes the system databases, builds `loquat_base`. Idempotent; a start that was cut off is gone on with.
 
     `connect(database)` opens a superuser's connection; `passwords` are the services', by name with underscores.
     """
-    root = await connect("postgres")
-    for statement in statements(files(f"{_HERE}.bootstrap").joinpath("cluster.sql").read_text()):
-        await root.execute(statement)
-    for service, password in passwords.items():
-        await root.execute(
-            await root.fetchval("SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", f"loquat_{service}", password)
-        )
-    sealed = await root.fetchval("SELECT datistemplate FROM pg_database WHERE datname = $1", _BASE)
-    if sealed is None:
-        await root.execute(
-            f"CREATE DATABASE {_BASE} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C.UTF-8'"
-        )
-    if not sealed:
-        await root.execute(f"REVOKE ALL ON DATABASE {_BASE} FROM PUBLIC")
-        await _build_base(connect)
-        await root.execute(f"ALTER DATABASE {_BASE} IS_TEMPLATE true ALLOW_CONNECTIONS false")
-    await root.close()
+    async with _opened(connect, "postgres") as root:
+        for statement in statements(_script("cluster.sql")):
+            await root.execute(statement)  # one by one: CREATE DATABASE below refuses a transaction block
+        for service, password in passwords.items():
+            set_password = await root.fetchval(
+                "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", f"loquat_{service}", password
+            )
+            await root.execute(set_password)
+        sealed = await root.fetchval("SELECT datistemplate FROM pg_database WHERE datname = $1", _BASE)
+        if sealed is None:
+            await root.execute(
+                compose(
+                    "CREATE DATABASE {base} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C.UTF-8'",
+                    base=Ident(_BASE),
+                )
+            )
+        if not sealed:
+            await root.execute(compose("REVOKE ALL ON DATABASE {base} FROM PUBLIC", base=Ident(_BASE)))
+            await _build_base(connect)
+            await root.execute(compose("ALTER DATABASE {base} IS_TEMPLATE true ALLOW_CONNECTIONS false", base=Ident(_BASE)))
 
 
 async def _build_base(connect: Connect) -> None:
     """Its script is one transaction, so a start that was cut off leaves nothing of it."""
-    base = await connect(_BASE)
-    try:
+    async with _opened(connect, _BASE) as base:
         if await base.fetchval("SELECT to_regnamespace('loquat')") is None:
             async with base.transaction():
-                await base.execute(files(f"{_HERE}.bootstrap").joinpath("base.sql").read_text())
-    finally:
-        await base.close()
+                await base.execute(_script("base.sql"))
 
 
-def schema_version() -> int:
-    """The number of the last migration of the system schema: what a template's name carries."""
-    return max(m.number for m in load(files(f"{_HERE}.system")))
+async def build_template(connect: Connect, migrations: Sequence[Migration] | None = None) -> str:
+    """Builds and seals a template of the system schema; its name. Idempotent: a sealed one is never touched again.
 
-
-async def build_template(connect: Connect) -> str:
-    """Builds and seals this release's template; its name. Idempotent. `connect` opens as loquat_schema_manager."""
-    name = f"loquat_template_{schema_version()}"
-    manager = await connect("postgres")
-    try:
+    `connect` opens as loquat_schema_manager, no superuser. One at a time per cluster: a half-built template is taken for one that was cut
+    off, and dropped.
+    """
+    migrations = system_migrations() if migrations is None else migrations
+    name = template_name(version_of(migrations))
+    template = Ident(name)
+    async with _opened(connect, "postgres") as manager:
         sealed = await manager.fetchval("SELECT datistemplate FROM pg_database WHERE datname = $1", name)
         if sealed:
             return name
         if sealed is not None:
-            await manager.execute(compose("DROP DATABASE {name} WITH (FORCE)", name=Ident(name)))  # a build that was cut off
-        await manager.execute(compose("CREATE DATABASE {name} TEMPLATE loquat_base", name=Ident(name)))
-        await manager.execute(compose("REVOKE ALL ON DATABASE {name} FROM PUBLIC", name=Ident(name)))
-        builder = await connect(name)
-        await migrate_system(builder)
-        await builder.close()
-        await manager.execute(compose("ALTER DATABASE {name} IS_TEMPLATE true ALLOW_CONNECTIONS false", name=Ident(name)))
-    finally:
-        await manager.close()
+            await manager.execute(compose("DROP DATABASE {template} WITH (FORCE)", template=template))
+        await manager.execute(compose("CREATE DATABASE {template} TEMPLATE loquat_base", template=template))
+        await manager.execute(compose("REVOKE ALL ON DATABASE {template} FROM PUBLIC", template=template))
+        async with _opened(connect, name) as builder:
+            await migrate_system(builder, migrations)
+        await manager.execute(compose("ALTER DATABASE {template} IS_TEMPLATE true ALLOW_CONNECTIONS false", template=template))
     return name
 
 
-async def migrate_system(inside: Connection, lock: AbstractAsyncContextManager[object] | None = None) -> list[str]:
+async def migrate_system(
+    inside: Connection, migrations: Sequence[Migration], lock: AbstractAsyncContextManager[object] | None = None
+) -> list[str]:
     """Brings the system schema of one database forward, as loquat_system; the names of the migrations applied.
 
     `lock` keeps others away. It is none of this database's: advisory locks are closed to everybody here.
     """
     await inside.execute("SET ROLE loquat_system")
     try:
-        return await migrate(
-            inside, schema="loquat", component="system", migrations=load(files(f"{_HERE}.system")), lock=lock or nullcontext()
-        )
+        return await migrate(inside, schema="loquat", component="system", migrations=migrations, lock=lock or nullcontext())
     finally:
-        await inside.execute("RESET ROLE")
+        if not inside.is_closed():
+            await inside.execute("RESET ROLE")
+
+
+def _script(name: str) -> str:
+    return files(f"{_HERE}.bootstrap").joinpath(name).read_text()
+
+
+@asynccontextmanager
+async def _opened(connect: Connect, database: str) -> AsyncGenerator[Connection]:
+    connection = await connect(database)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=_CLOSE_LIMIT)

@@ -107,7 +107,7 @@ BEGIN
   )
   SELECT array_agg(d.id), array_agg(d.id ORDER BY d.n) FILTER (WHERE f AND NOT u), array_agg(d.e ORDER BY d.n) FILTER (WHERE f AND NOT u)
   INTO given, ids, elements
-  FROM distinct_events AS d, LATERAL (SELECT NOT EXISTS (SELECT FROM loquat.events AS x WHERE x.id = d.id) AS f, d.e->>'kind' = 'update' AS u) AS is;
+  FROM distinct_events AS d, LATERAL (SELECT NOT EXISTS (SELECT FROM loquat.events AS x WHERE x.id = d.id) AS f, d.e->>'kind' = 'update' AS u) AS of_it;
 
   IF cardinality(ids) > 1 AND loquat.is_tangled(elements) THEN
     FOR n IN 1..cardinality(elements) LOOP
