@@ -106,6 +106,7 @@ class Cluster:
         # From the loop's thread: the kernel ends the child with the thread that started it.
         who = unprivileged()
         command = [str(folder / "postgres"), "-D", str(data), "-p", str(self.port), *(f"--{k}={v}" for k, v in self._settings.items())]
+        (self.home / "log").touch(mode=0o600)
         with (self.home / "log").open("ab") as log:
             return subprocess.Popen(
                 command,
