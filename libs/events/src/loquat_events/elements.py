@@ -51,6 +51,12 @@ def inbound(event: AnyEvent) -> dict[str, Any] | None:
                 "addresses": [a.model_dump() for a in data.addresses],
             }
         case PersonUpdateReceived() as data:
-            return {"id": str(event.id), "kind": "update", "number_id": data.number_id, "addresses": []}
+            return {
+                "id": str(event.id),
+                "kind": "update",
+                "number_id": data.number_id,
+                "addresses": [a.model_dump() for a in data.addresses],
+                "update": {"field": clean(data.field), "raw": data.raw},
+            }
         case _:
             return None

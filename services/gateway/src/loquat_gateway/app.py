@@ -1,0 +1,74 @@
+"""The wiring of the gateway."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from loquat_common.bus.factory import open_bus
+from loquat_common.client import InternalClient
+from loquat_common.directory import Directory
+from loquat_common.failpoints import Failpoints
+from loquat_common.lifecycle import Lifecycle, Server
+from loquat_common.service import Service
+from loquat_common.tokens import Signer
+from loquat_events.catalog import DIRECTORY, NUMBERS
+from loquat_events.catalog import Service as ServiceName
+
+from loquat_gateway.adapters.people import People
+from loquat_gateway.adapters.routing import Routing
+from loquat_gateway.domain.scopes import ALL
+from loquat_gateway.http.access import Access
+from loquat_gateway.http.api import build
+from loquat_gateway.http.deadletters import DeadLetters
+from loquat_gateway.http.messages import Messages
+from loquat_gateway.http.projects import Projects
+from loquat_gateway.http.resources import Resources
+from loquat_gateway.http.webhook import MetaApp, Webhook
+from loquat_gateway.settings import Settings
+
+OWNERS: tuple[ServiceName, ...] = ("provisioner", "connector", "bot-runner", "conversation-log")
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM."""
+    async with Lifecycle(settings.drain_seconds) as life:
+        service = await Service.start(life, settings, "gateway", "loquat_gateway.migrations")
+        bus = open_bus(settings, "gateway", service.pool)
+        await life.enter("bus", bus.start, bus.stop)
+        service.health.add("bus", bus.ping)
+        numbers, directory_table = bus.table(NUMBERS), bus.table(DIRECTORY)
+        for name, table in (("routing table", numbers), ("directory", directory_table)):
+            life.spawn(name, table.run())
+            await table.caught_up()
+        signer = Signer("gateway", settings.signing_key or "")
+        clients: dict[ServiceName, InternalClient] = {name: InternalClient(settings.services[name], signer, name) for name in OWNERS}
+        for name, client in clients.items():
+            await life.enter(f"{name} client", client.start, client.stop)
+        routing, directory, people = Routing(numbers), Directory(directory_table), People(service.pool)
+
+        async def fresh() -> None:
+            routing.check()
+
+        service.health.add("routing table", fresh)
+        access = Access(people, directory)
+        apps = {name: MetaApp(app_secret=a.app_secret, verify_token=a.verify_token) for name, a in settings.meta_apps.items()}
+        api = build(
+            access,
+            Webhook(apps, routing, bus, Failpoints(settings.failpoints_dir), lambda: datetime.now(UTC)),
+            Projects(people, access, clients["provisioner"], bus, lambda: datetime.now(UTC)),
+            Resources(access, people, clients),
+            Messages(access, clients["conversation-log"], clients["connector"], bus, lambda: datetime.now(UTC)),
+            DeadLetters(access, people, clients),
+        )
+        server = Server(api.app(), settings.http_host, settings.http_port)
+        await life.enter("http", server.start, server.stop)
+        await service.ready(life)
+        await life.until_signalled()
+
+
+async def create_owner(settings: Settings, email: str) -> dict[str, object]:
+    """The first organization, its owner and a key, as they are shown once; `{"exists": true}` when there is an owner."""
+    async with Lifecycle(settings.drain_seconds) as life:
+        service = await Service.start(life, settings, "gateway", "loquat_gateway.migrations")
+        owner = await People(service.pool).create_owner(email, ALL)
+    return {"exists": True} if owner is None else {"email": owner.email, "password": owner.password, "api_key": owner.api_key}

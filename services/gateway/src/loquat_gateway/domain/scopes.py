@@ -1,0 +1,30 @@
+"""What keys may do. A key holds scopes; every route names the one it needs."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+Scope = Literal[
+    "projects:read",
+    "projects:write",
+    "numbers:read",
+    "numbers:write",
+    "bots:read",
+    "bots:write",
+    "conversations:read",
+    "messages:write",
+    "dead-letters:read",
+    "dead-letters:write",
+]
+ALL: Final[tuple[Scope, ...]] = (
+    "projects:read",
+    "projects:write",
+    "numbers:read",
+    "numbers:write",
+    "bots:read",
+    "bots:write",
+    "conversations:read",
+    "messages:write",
+    "dead-letters:read",
+    "dead-letters:write",
+)

@@ -1,0 +1,62 @@
+"""Who calls, and which project they may see. A project of others and one that is not there look the same."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+from loquat_common.directory import Directory
+from loquat_common.http import ACTOR
+from loquat_common.problems import Problem, not_found
+from loquat_common.tokens import Actor
+
+from loquat_gateway.adapters.people import People
+
+_LONGEST_KEY: Final = 200
+
+
+class Access:
+    """API keys in, actors out."""
+
+    def __init__(self, people: People, directory: Directory) -> None:
+        self._people, self._directory = people, directory
+
+    async def authenticate(self, request: web.Request) -> Actor:
+        """The caller.
+
+        Raises:
+            Problem: 401 without a key that is known.
+        """
+        kind, _, key = request.headers.get("Authorization", "").partition(" ")
+        holder = await self._people.holder(key) if kind == "Bearer" and len(key) <= _LONGEST_KEY else None
+        if holder is None:
+            raise Problem(401, "unauthenticated", "An API key is needed", "Send it as `Authorization: Bearer lq_...`")
+        return Actor("user", holder.key_id, holder.organization, scopes=holder.scopes)
+
+    async def project(self, request: web.Request, project: str, *, ready: bool = False) -> Actor:
+        """The caller, bound to one of the projects of its organization.
+
+        Raises:
+            Problem: 404 for a project that it may not see; 409 when it must be ready and is not.
+        """
+        actor, listed = request[ACTOR], self._directory.get(project)
+        if listed is None:
+            requested = await self._people.requested(project)
+            if requested is None or requested.organization != actor.organization:
+                raise not_found("project")
+        elif listed.organization_id != actor.organization:
+            raise not_found("project")
+        if ready and (listed is None or listed.state != "ready"):
+            state = listed.state if listed is not None else "creating"
+            raise Problem(
+                409, "project_not_ready", "The project is not ready", f"It is {state}; GET /v1/projects/{project} shows its steps"
+            )
+        return Actor("user", actor.subject, actor.organization, project, actor.scopes)
+
+    def known(self, project: str) -> bool:
+        """Whether the directory lists it."""
+        return self._directory.get(project) is not None
+
+    def projects(self, actor: Actor) -> list[str]:
+        """The ready projects of the caller's organization."""
+        return [p.project_id for p in self._directory.of_organization(actor.organization or "") if p.state == "ready"]

@@ -1,0 +1,246 @@
+"""A project's numbers, bot, conversations and ledger: asked of the services that own them, in the caller's name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from aiohttp import web
+from loquat_common.client import InternalClient
+from loquat_common.http import ACTOR, Api
+from loquat_common.problems import Problem, not_found
+from loquat_events.catalog import Service
+from pydantic import BaseModel, Field, StringConstraints
+
+from loquat_gateway.adapters.people import People
+from loquat_gateway.http import views
+from loquat_gateway.http.access import Access
+from loquat_gateway.http.views import OneProject, Page
+
+Clients = Mapping[Service, InternalClient]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,80}$")]
+_SEARCHED: Final = 50  # projects of an organization that are searched for a conversation given without its project
+
+
+class NewNumber(BaseModel):
+    """A number to connect, with the token of its WhatsApp business account. `move_from` names the project that has it now."""
+
+    phone_number_id: Identifier
+    waba_id: Identifier
+    token: Annotated[str, StringConstraints(min_length=1, max_length=2000)] = Field(repr=False)
+    display_phone_number: Annotated[str, StringConstraints(max_length=40)] | None = None
+    move_from: Annotated[str, StringConstraints(max_length=80)] | None = None
+
+
+class NewDeployment(BaseModel):
+    """Files to save and deploy, or a version that was saved before."""
+
+    files: dict[str, str] | None = None
+    version: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
+    message: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class OneNumber(OneProject):
+    """A number in the path."""
+
+    phone_number_id: Identifier
+
+
+class OneContact(OneProject):
+    """A contact in the path."""
+
+    contact_id: UUID
+
+
+class OneConversation(OneProject):
+    """A conversation in the path."""
+
+    conversation_id: UUID
+
+
+class JustConversation(BaseModel):
+    """A conversation without its project."""
+
+    conversation_id: UUID
+
+
+class Limit(BaseModel):
+    """How many."""
+
+    limit: int = Field(default=50, ge=1, le=200)
+
+
+class LogPage(Limit):
+    """Below `before`."""
+
+    before: int | None = Field(default=None, ge=1)
+
+
+class RunPage(Limit):
+    """Below `before`."""
+
+    before: UUID | None = None
+
+
+class MessagesPage(Page):
+    """With the project, where it is known: it saves a search."""
+
+    project_id: str | None = Field(default=None, max_length=80)
+
+
+class Resources:
+    """The resources below a project."""
+
+    def __init__(self, access: Access, people: People, clients: Clients) -> None:
+        self._access, self._people, self._clients = access, people, clients
+
+    def add_to(self, api: Api) -> None:
+        """Adds the routes."""
+        p = "/v1/projects/{project_id}"
+        api.route("POST", p + "/numbers", self.connect, summary="Connect a number", status=201, scope="numbers:write", errors=(404, 409))
+        api.route("GET", p + "/numbers", self.numbers, summary="List numbers", scope="numbers:read", errors=(404,))
+        api.route(
+            "DELETE", p + "/numbers/{phone_number_id}", self.disconnect, summary="Remove a number", scope="numbers:write", errors=(404,)
+        )
+        api.route(
+            "POST", p + "/bot/deployments", self.deploy, summary="Deploy a bot", status=201, scope="bots:write", errors=(404, 409, 422)
+        )
+        api.route("GET", p + "/bot/deployments", self.deployments, summary="List deployments", scope="bots:read", errors=(404,))
+        api.route("GET", p + "/bot/runs", self.runs, summary="List runs", scope="bots:read", errors=(404,))
+        api.route("GET", p + "/bot/logs", self.logs, summary="The bot's log", scope="bots:read", errors=(404,))
+        api.route("GET", p + "/contacts", self.contacts, summary="List contacts", scope="conversations:read", errors=(404, 409))
+        api.route("GET", p + "/contacts/{contact_id}", self.contact, summary="A contact", scope="conversations:read", errors=(404, 409))
+        api.route(
+            "GET", p + "/conversations", self.conversations, summary="List conversations", scope="conversations:read", errors=(404, 409)
+        )
+        api.route(
+            "GET",
+            p + "/conversations/{conversation_id}/messages",
+            self.messages,
+            summary="Messages",
+            scope="conversations:read",
+            errors=(404, 409),
+        )
+        api.route(
+            "GET",
+            "/v1/conversations/{conversation_id}/messages",
+            self.found,
+            summary="Messages of a conversation",
+            scope="conversations:read",
+            errors=(404,),
+        )
+        api.route("GET", p + "/ledger", self.ledger, summary="Where every accepted event is (P7)", scope="projects:read", errors=(404, 409))
+
+    async def _ask(
+        self,
+        request: web.Request,
+        service: Service,
+        method: str,
+        project: str,
+        tail: str,
+        *,
+        ready: bool = False,
+        query: BaseModel | None = None,
+        json: object = None,
+    ) -> Any:
+        actor = await self._access.project(request, project, ready=ready)
+        asked = {k: str(v) for k, v in query.model_dump(exclude_none=True).items()} if query is not None else None
+        return await self._clients[service].call(
+            method, f"/internal/projects/{project}{tail}", actor=actor, query=asked, json=json, timeout=30
+        )
+
+    async def _audit(self, request: web.Request, action: str, project: str) -> None:
+        actor = request[ACTOR]
+        await self._people.audit(actor.organization or "", actor.subject, action, project)
+
+    async def connect(self, request: web.Request, *, path: OneProject, body: NewNumber) -> views.Number:
+        """Attaches a number; moves it if `move_from` says so."""
+        if body.move_from is not None:
+            await self._access.project(request, body.move_from)
+        made = await self._ask(
+            request, "connector", "POST", path.project_id, "/numbers", ready=True, json=body.model_dump(exclude_none=True)
+        )
+        await self._audit(request, "number.connect", path.project_id)
+        return views.Number.model_validate(made)
+
+    async def numbers(self, request: web.Request, *, path: OneProject) -> views.NumberList:
+        """A project's numbers."""
+        return views.NumberList.model_validate(await self._ask(request, "connector", "GET", path.project_id, "/numbers"))
+
+    async def disconnect(self, request: web.Request, *, path: OneNumber) -> None:
+        """Detaches a number; its updates are kept until somebody attaches it."""
+        await self._ask(request, "connector", "DELETE", path.project_id, f"/numbers/{path.phone_number_id}")
+        await self._audit(request, "number.disconnect", path.project_id)
+
+    async def deploy(self, request: web.Request, *, path: OneProject, body: NewDeployment) -> views.Deployment:
+        """Saves and deploys."""
+        made = await self._ask(
+            request, "bot-runner", "POST", path.project_id, "/deployments", ready=True, json=body.model_dump(exclude_none=True)
+        )
+        await self._audit(request, "bot.deploy", path.project_id)
+        return views.Deployment.model_validate(made)
+
+    async def deployments(self, request: web.Request, *, path: OneProject, query: Limit) -> views.DeploymentList:
+        """The history."""
+        return views.DeploymentList.model_validate(
+            await self._ask(request, "bot-runner", "GET", path.project_id, "/deployments", query=query)
+        )
+
+    async def runs(self, request: web.Request, *, path: OneProject, query: RunPage) -> views.RunList:
+        """What the bot did."""
+        return views.RunList.model_validate(await self._ask(request, "bot-runner", "GET", path.project_id, "/runs", query=query))
+
+    async def logs(self, request: web.Request, *, path: OneProject, query: LogPage) -> views.LogList:
+        """What the bot said."""
+        return views.LogList.model_validate(await self._ask(request, "bot-runner", "GET", path.project_id, "/logs", query=query))
+
+    async def contacts(self, request: web.Request, *, path: OneProject, query: Page) -> views.ContactPage:
+        """A page of contacts."""
+        return views.ContactPage.model_validate(
+            await self._ask(request, "conversation-log", "GET", path.project_id, "/contacts", ready=True, query=query)
+        )
+
+    async def contact(self, request: web.Request, *, path: OneContact) -> views.ContactDetail:
+        """One contact."""
+        answer = await self._ask(request, "conversation-log", "GET", path.project_id, f"/contacts/{path.contact_id}", ready=True)
+        return views.ContactDetail.model_validate(answer)
+
+    async def conversations(self, request: web.Request, *, path: OneProject, query: Page) -> views.ConversationPage:
+        """A page of conversations."""
+        answer = await self._ask(request, "conversation-log", "GET", path.project_id, "/conversations", ready=True, query=query)
+        return views.ConversationPage.model_validate(answer)
+
+    async def messages(self, request: web.Request, *, path: OneConversation, query: Page) -> views.MessagePage:
+        """A page of messages."""
+        tail = f"/conversations/{path.conversation_id}/messages"
+        return views.MessagePage.model_validate(
+            await self._ask(request, "conversation-log", "GET", path.project_id, tail, ready=True, query=query)
+        )
+
+    async def found(self, request: web.Request, *, path: JustConversation, query: MessagesPage) -> views.MessagePage:
+        """The same, without the project: it is looked for in the organization's."""
+        projects = [query.project_id] if query.project_id else self._access.projects(request[ACTOR])
+        if len(projects) > _SEARCHED:
+            raise Problem(
+                422, "invalid_request", "The request is not valid", f"query.project_id is needed: there are more than {_SEARCHED} projects"
+            )
+        page = Page(cursor=query.cursor, limit=query.limit)
+        paths = [OneConversation(project_id=p, conversation_id=path.conversation_id) for p in projects]
+        for answer in await asyncio.gather(*(self._perhaps(request, one, page) for one in paths)):
+            if answer is not None:
+                return answer
+        raise not_found("conversation")
+
+    async def _perhaps(self, request: web.Request, path: OneConversation, page: Page) -> views.MessagePage | None:
+        try:
+            return await self.messages(request, path=path, query=page)
+        except Problem as problem:
+            if problem.status == web.HTTPNotFound.status_code:
+                return None
+            raise
+
+    async def ledger(self, request: web.Request, *, path: OneProject) -> views.Ledger:
+        """Where every accepted event is."""
+        return views.Ledger.model_validate(await self._ask(request, "bot-runner", "GET", path.project_id, "/ledger", ready=True))
