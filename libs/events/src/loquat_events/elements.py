@@ -31,7 +31,7 @@ def inbound(event: AnyEvent) -> dict[str, Any] | None:
                 "id": str(event.id),
                 "kind": "message",
                 "number_id": data.number_id,
-                "addresses": [a.model_dump() for a in data.addresses],
+                "addresses": [clean(a.model_dump()) for a in data.addresses],
                 "name": clean(data.name),
                 "message": {
                     "type": clean(message.type),
@@ -48,14 +48,14 @@ def inbound(event: AnyEvent) -> dict[str, Any] | None:
                 "id": str(event.id),
                 "kind": "order",
                 "number_id": data.number_id,
-                "addresses": [a.model_dump() for a in data.addresses],
+                "addresses": [clean(a.model_dump()) for a in data.addresses],
             }
         case PersonUpdateReceived() as data:
             return {
                 "id": str(event.id),
                 "kind": "update",
                 "number_id": data.number_id,
-                "addresses": [a.model_dump() for a in data.addresses],
+                "addresses": [clean(a.model_dump()) for a in data.addresses],
                 "update": {"field": clean(data.field), "raw": data.raw},
             }
         case _:

@@ -92,8 +92,8 @@ BEGIN
   END IF;
   SELECT * INTO STRICT c FROM public.conversations AS v WHERE v.id = x.conversation_id;
   IF c.status = 'closed' AND x.outcome IS NULL AND hold IS NULL AND NOT EXISTS (SELECT FROM loquat.results AS s WHERE s.event_id = x.id) THEN
-    SELECT * INTO STRICT c FROM public.conversations AS v WHERE v.id = loquat.move_to_open(x.id);
-    SELECT * INTO STRICT x FROM loquat.events AS e WHERE e.id = this;
+    x.conversation_id := loquat.move_to_open(x.id);
+    SELECT * INTO STRICT c FROM public.conversations AS v WHERE v.id = x.conversation_id;
   END IF;
   conversation_id := c.id; contact_id := c.contact_id; state := c.state; version := c.version;
 

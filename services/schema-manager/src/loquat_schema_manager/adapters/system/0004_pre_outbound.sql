@@ -28,7 +28,7 @@ $$;
 -- Raises the statuses of the messages that the receipts are about; those without a message are left out. A status nobody knows yet is kept
 -- among the transitions and raises nothing (P6). The earliest time of a status wins.
 CREATE FUNCTION loquat.apply_statuses(receipts jsonb) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE ids uuid[]; n int;
+DECLARE ids uuid[]; touched int;
 BEGIN
   ids := ARRAY(SELECT loquat.message_of(e->>'key') FROM jsonb_array_elements(receipts) WITH ORDINALITY AS a(e, n) ORDER BY n);
   PERFORM FROM public.messages AS m WHERE m.id = ANY (ids) ORDER BY m.id FOR NO KEY UPDATE;
@@ -50,8 +50,8 @@ BEGIN
       pricing = coalesce(m.pricing, b.pricing), billable = coalesce(m.billable, b.billable),
       wamid = coalesce(m.wamid, CASE WHEN NOT EXISTS (SELECT FROM public.messages AS o WHERE o.wamid = b.wamid AND o.direction = 'out') THEN b.wamid END)
   FROM best AS b WHERE m.id = b.id;
-  GET DIAGNOSTICS n = ROW_COUNT;
-  RETURN n;
+  GET DIAGNOSTICS touched = ROW_COUNT;
+  RETURN touched;
 END $$;
 
 -- Applies waiting receipts whose message is here now.
