@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from loquat_cli.errors import Trouble
 
-class AlreadyRunning(Exception):
+
+class AlreadyRunning(Trouble):
     """Another `loquat up` works in this folder."""
 
 

@@ -12,10 +12,11 @@ from loquat_common.tokens import new_key
 from loquat_events.catalog import SERVICES
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loquat_cli.errors import Trouble
 from loquat_cli.home import write_private
 
 
-class SecretsBroken(Exception):
+class SecretsBroken(Trouble):
     """The file of secrets cannot be read. Without it the data are closed."""
 
 

@@ -1,0 +1,46 @@
+"""The command line: its commands by name, loaded when called."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Final
+
+from cyclopts import App
+
+_COMMANDS: Final = "loquat_cli.commands"
+_UP: Final = """Start everything on this machine and stay until Ctrl-C.
+
+Two PostgreSQL clusters, all services, the simulator, a first owner, a demo project with the starter bot. Data, secrets and logs stand in
+LOQUAT_HOME (./.loquat unless set); a second call finds them again. Every setting is an environment variable: LOQUAT_GATEWAY_PORT (8080),
+LOQUAT_SIMULATOR_PORT (8090), LOQUAT_HOST (127.0.0.1), LOQUAT_BUS (postgres or kafka), ...; the command line's README lists them.
+
+Ctrl-C stops all of it in order, Ctrl-C twice at once."""
+_STATUS: Final = "Show services, lag, deferred events and databases."
+_SAY: Final = "Send a message as a contact through the simulator and print the replies."
+_GROUPS: Final = {
+    "project": ("Projects: each has its own bot, numbers and database.", ("create", "list")),
+    "number": ("WhatsApp numbers of projects.", ("connect", "list")),
+    "bot": ("Bots of projects.", ("deploy", "logs")),
+    "dead": (
+        "Dead letters: events that were given up after several tries, and are kept.",
+        ("list", "show", "redrive", "discard"),
+    ),
+}
+
+
+def build() -> App:
+    """The application."""
+    app = App(
+        name="loquat",
+        help="WhatsApp bots on your own machine.\n\n`loquat up` starts everything here; the other commands talk to it, or to the Loquat that "
+        "LOQUAT_URL and LOQUAT_API_KEY name.",
+        version=lambda: version("loquat-cli"),
+    )
+    for name, text in (("up", _UP), ("status", _STATUS), ("say", _SAY)):
+        app.command(f"{_COMMANDS}.{name}:{name}", name=name, help=text)
+    for name, (text, commands) in _GROUPS.items():
+        group = App(name=name, help=text)
+        for command in commands:  # their help is their docstring: the module is loaded for it
+            group.command(f"{_COMMANDS}.{name}:{command}_{name}", name=command)
+        app.command(group)
+    return app

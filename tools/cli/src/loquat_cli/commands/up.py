@@ -1,0 +1,103 @@
+"""`loquat up`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from loquat_embedded.datadir import ClusterFailed
+from loquat_embedded.postgres import NoPostgres, PortBusy
+from pydantic import ValidationError
+from rich.console import Console
+
+from loquat_cli.errors import Trouble
+from loquat_cli.logfiles import last_lines
+from loquat_cli.process import Process
+from loquat_cli.settings import StackSettings
+from loquat_cli.show import console, plain, table
+from loquat_cli.stack import Stack
+
+
+class WrongSettings(Trouble):
+    """The environment says something that cannot be."""
+
+
+class Stop:
+    """Ctrl-C, SIGTERM and the terminal's end: the first asks for an orderly stop, the second for a quick one."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._main = asyncio.current_task()
+        self._asked = False
+        self.stack: Stack | None = None
+
+    def install(self) -> None:
+        """Listens to the signals."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        if not self._asked and self._main is not None:
+            self._asked = True
+            self._out.print("stopping; once more to stop at once")
+            self._main.cancel()
+        elif self.stack is not None:
+            self.stack.hurry()
+
+
+async def up() -> None:
+    """Start everything on this machine and stay until Ctrl-C."""
+    out = console()
+    stop = Stop(out)
+    stop.install()
+    try:
+        await _run(out, stop)
+    except asyncio.CancelledError:
+        out.print("stopped")
+    except (ClusterFailed, NoPostgres, PortBusy) as error:
+        raise Trouble(str(error)) from None
+
+
+async def _run(out: Console, stop: Stop) -> None:
+    def died(process: Process) -> None:
+        out.print(_obituary(process))
+        if process.state == "failed" or (process.state == "crash loop" and process.deaths % 5 == 0):
+            out.print("\n".join(f"  [dim]{plain(line)}[/]" for line in last_lines(stack.home.log(process.name), 5)))
+
+    stack = Stack(_settings(), tell=lambda stage: out.print(f"[dim]{stage} ...[/]"), died=died)
+    stop.stack = stack
+    async with stack:
+        _show(out, stack)
+        await asyncio.Event().wait()
+
+
+def _settings() -> StackSettings:
+    try:
+        return StackSettings()
+    except ValidationError as error:
+        wrong = [f"LOQUAT_{'__'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise WrongSettings("these settings cannot be used:\n  " + "\n  ".join(wrong)) from None
+
+
+def _obituary(process: Process) -> str:
+    name, end = plain(process.name), plain(process.last_end)
+    if process.state == "failed":
+        return f"[bold red]{name} does not run any more[/] ({end}); the others go on"
+    if process.state == "crash loop":
+        return f"[bold red]{name} keeps dying[/] ({end}, {process.deaths} times in a row); it is tried again"
+    return f"[yellow]{name} ended[/] ({end}); it is started again"
+
+
+def _show(out: Console, stack: Stack) -> None:
+    simulator = f"{stack.simulator}/"
+    rows = [
+        ("Talk to the demo bot", simulator),
+        ("REST API, webhook", stack.gateway),
+        ("Description of the API", f"{stack.gateway}/openapi.json"),
+        ("Owner, API key", stack.home.owner_file),
+        ("Logs", stack.logs),
+    ]
+    out.print()
+    out.print(table(("[bold green]Loquat is up[/]", ""), rows))
+    out.print('\nTry [bold]loquat say "hello"[/] in another terminal. Ctrl-C stops everything.')

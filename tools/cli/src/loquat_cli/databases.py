@@ -1,0 +1,65 @@
+"""The two PostgreSQL clusters of a stack, and what a superuser makes in them once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from loquat_common.bootstrap import bootstrap_database, bootstrap_roles, ensure_database
+from loquat_embedded.postgres import Cluster
+from loquat_schema_manager.adapters.cluster import ADDRESS_SPACE, bootstrap_cluster, tenant_settings
+
+from loquat_cli.secrets import StackSecrets
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+CONTROL: Final = "loquat"
+"""The control database."""
+TENANT_ROLES: Final = ("provisioner", "schema-manager", "conversation-log", "bot-runner")
+"""Services that log in to clusters of project databases."""
+_PLATFORM: Final = {
+    "max_connections": "100",  # six services with small pools
+    "shared_buffers": "64MB",
+    "jit": "off",
+    "autovacuum_naptime": "60s",
+    "max_wal_size": "512MB",
+}
+_TENANTS: Final = {"shared_buffers": "64MB", "autovacuum_naptime": "60s", "max_wal_size": "512MB"}
+"""What one machine needs less of than `cluster.conf` says."""
+
+
+def platform_cluster(home: Path, port: int, *, durable: bool) -> Cluster:
+    """The cluster of the control database and the bus."""
+    return Cluster(home / "platform", port=port, settings=_PLATFORM, durable=durable)
+
+
+def tenants_cluster(home: Path, port: int, *, durable: bool) -> Cluster:
+    """The cluster of project databases, with its limits."""
+    return Cluster(home / "tenants", port=port, settings={**tenant_settings(), **_TENANTS}, address_space=ADDRESS_SPACE, durable=durable)
+
+
+async def bootstrap_platform(cluster: Cluster, secrets: StackSecrets) -> None:
+    """Roles, the control database, schemas, the bus. Idempotent."""
+    admin = await cluster.connect()
+    try:
+        await bootstrap_roles(admin, secrets.platform_passwords)
+        await ensure_database(admin, CONTROL)
+    finally:
+        await admin.close()
+    inside = await cluster.connect(CONTROL)
+    try:
+        await bootstrap_database(inside)
+    finally:
+        await inside.close()
+
+
+async def bootstrap_tenants(cluster: Cluster, secrets: StackSecrets) -> None:
+    """Roles, closed system databases, the base that templates come from. Idempotent. The templates are schema-manager's own work."""
+
+    async def connect(database: str) -> Connection:
+        return await cluster.connect(database)
+
+    await bootstrap_cluster(connect, {name.replace("-", "_"): secrets.tenant_passwords[name] for name in TENANT_ROLES})

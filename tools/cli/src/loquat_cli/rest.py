@@ -1,0 +1,93 @@
+"""Loquat's REST API and the simulator's, as the command line and the stack's own start use them."""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+from loquat_common.problems import ProblemDocument
+from pydantic import ValidationError
+
+from loquat_cli.errors import Trouble
+
+_LIMIT: Final = 30.0  # seconds for an answer, beside what a long poll waits
+_REFUSED: Final = 400
+
+
+class Refused(Trouble):
+    """The server said no. The text is its own."""
+
+    def __init__(self, status: int, body: object) -> None:
+        try:
+            problem = ProblemDocument.model_validate(body)
+        except ValidationError:
+            problem = ProblemDocument(status=status, code="", title=f"It answered with status {status}")
+        self.status, self.code = status, problem.code
+        place: list[str] = [f"{k} {v}" for k, v in (problem.model_extra or {}).items() if k in {"file", "line"} and v is not None]
+        sentence = ": ".join(w for w in (problem.title, problem.detail) if w) + (f" ({', '.join(place)})" if place else "")
+        super().__init__("\n  ".join([sentence, *(f"{e.field}: {e.message}" for e in problem.errors or ())]))
+
+
+class Away(Trouble):
+    """Nobody answers there."""
+
+
+class Rest:
+    """One server, one key. Use as an async context manager."""
+
+    def __init__(self, base: str, key: str | None = None) -> None:
+        self.base, self._key = base.rstrip("/"), key
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._session = aiohttp.ClientSession(headers=headers)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str, *, patience: float = _LIMIT, **query: str | int | None) -> Any:
+        """The answer of a question."""
+        params = {k: str(v) for k, v in query.items() if v is not None}
+        return await self._call("GET", path, params=params, patience=patience)
+
+    async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> Any:
+        """The answer to a wish."""
+        return await self._call("POST", path, body=body, headers=headers)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        patience: float = _LIMIT,
+    ) -> Any:
+        """The parsed body; None for none.
+
+        Raises:
+            Refused: the server said no.
+            Away: it does not answer.
+        """
+        if self._session is None:
+            raise RuntimeError("use Rest as an async context manager")
+        try:
+            async with self._session.request(
+                method, self.base + path, json=body, params=params, headers=headers, timeout=aiohttp.ClientTimeout(total=patience)
+            ) as response:
+                raw = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Away(f"{self.base} does not answer ({type(error).__name__}); is Loquat running?") from None
+        try:
+            parsed = json.loads(raw) if raw else None
+        except ValueError:
+            parsed = None
+        if response.status >= _REFUSED:
+            raise Refused(response.status, parsed)
+        return parsed

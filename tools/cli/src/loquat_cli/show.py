@@ -1,0 +1,46 @@
+"""How things look on the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The terminal. Without colours and boxes' width limits when it is a file."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def plain(text: object) -> str:
+    """Text of others, such as a contact's name: no markup, no control characters that would steer the terminal."""
+    return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", "" if text is None else str(text)))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
+    """A table without lines, readable by people and by `awk`."""
+    made = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
+    for row in rows:
+        made.add_row(*(plain(cell) for cell in row))
+    return made
+
+
+def when(text: str | None) -> str:
+    """A time of the API, in this machine's zone."""
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else ""
+
+
+def size(count: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004  (the SI's step)
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

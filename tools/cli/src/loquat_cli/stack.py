@@ -1,0 +1,206 @@
+"""The whole of Loquat on one machine: databases, bus, services, simulator, owner, demo project."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+from loquat_embedded.postgres import Cluster
+from loquat_events.catalog import SERVICES, Service
+
+from loquat_cli import demo
+from loquat_cli.child import Child
+from loquat_cli.databases import bootstrap_platform, bootstrap_tenants, platform_cluster, tenants_cluster
+from loquat_cli.errors import Trouble
+from loquat_cli.home import Home
+from loquat_cli.logfiles import last_lines
+from loquat_cli.owner import Owner, OwnerLost, create_owner
+from loquat_cli.ports import Ports
+from loquat_cli.process import Process
+from loquat_cli.rest import Rest
+from loquat_cli.restarts import Restarts
+from loquat_cli.secrets import StackSecrets
+from loquat_cli.services import Name, Plan, module
+from loquat_cli.settings import StackSettings
+from loquat_cli.supervisor import Supervisor
+
+_READY_LIMIT: Final = 60.0  # seconds until all services answer; 3 to 5 are usual on two cores
+_LOOK: Final = 0.1
+_ON_TOP: Final = 15.0  # seconds beyond its drain that a service gets to end: time-outs of single resources
+_SIMULATOR_PATIENCE: Final = 5.0
+_OK: Final = 200
+
+
+class NotUp(Trouble):
+    """A process did not come up. The text says which, and its last words."""
+
+
+class Stack:
+    """Use as an async context manager: inside, everything answers; after it, nothing is left running.
+
+    `tell` hears one short line a stage; `died` each process that died. `overrides` are environment variables by process name, `"*"` for all.
+    With `with_demo=False` there is an owner, but no demo project.
+    """
+
+    def __init__(
+        self,
+        settings: StackSettings,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+        died: Callable[[Process], None] = lambda _: None,
+        overrides: Mapping[str, Mapping[str, str]] | None = None,
+        restarts: Restarts | None = None,
+        with_demo: bool = True,
+    ) -> None:
+        self.settings, self.home = settings, Home(settings.home)
+        self._tell, self._overrides, self._with_demo = tell, overrides or {}, with_demo
+        self._open = AsyncExitStack()
+        self.supervisor = Supervisor(
+            self.home.state_file, restarts=restarts or Restarts(), log_bytes=int(settings.log_megabytes * (1 << 20)), died=died
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._open.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._open.aclose()
+
+    async def _start(self) -> None:
+        self.home.acquire()
+        self._open.callback(self.home.release)
+        self.secrets = StackSecrets.load(self.home.secrets_file)
+        ports = Ports.choose(self.settings)
+        ports.check()
+        await self._open.enter_async_context(self.supervisor)
+        await self._start_databases(ports)
+        self.plan = Plan(self.settings, self.home.path, ports, self.secrets, self.platform, self.tenants, "", os.environ, self._overrides)
+        self.gateway, self.simulator = self.plan.gateway, self.plan.simulator
+        self.supervisor.note(
+            gateway=self.gateway,
+            simulator=self.simulator,
+            bus=self.settings.bus,
+            health={name: self.plan.health(name) for name in SERVICES},
+            ports={"platform": self.platform.port, "tenants": self.tenants.port},
+        )
+        await self._start_services()
+        self.owner = await self._owner()
+        if self._with_demo:
+            self.owner = await self._demo(self.owner)
+
+    async def _start_databases(self, ports: Ports) -> None:
+        self._tell("starting the databases")
+        home, durable = self.home.path, self.settings.durable
+        self.platform = platform_cluster(home, ports.platform.number, durable=durable)
+        self.tenants = tenants_cluster(home, ports.tenants.number, durable=durable)
+        phase = [("platform", self.platform, self.platform.home / "log"), ("tenants", self.tenants, self.tenants.home / "log")]
+        await self.supervisor.start(phase)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(bootstrap_platform(self.platform, self.secrets))
+            both.create_task(bootstrap_tenants(self.tenants, self.secrets))
+
+    async def _start_services(self) -> None:
+        self._tell("starting the services")
+        # Stopped in reverse: the gateway takes in nothing new, the others finish, the simulator takes their last messages.
+        phases: list[tuple[Name, ...]] = [("simulator",), tuple(n for n in SERVICES if n != "gateway"), ("gateway",)]
+        for names in phases:
+            await self.supervisor.start([(name, self._child(name), self.home.log(name)) for name in names])
+        try:
+            async with asyncio.timeout(_READY_LIMIT), asyncio.TaskGroup() as waiting:
+                for name in SERVICES:
+                    waiting.create_task(self.ready(name))
+        except* NotUp as several:
+            raise several.exceptions[0] from None
+        except* TimeoutError:
+            raise NotUp(f"not everything was ready within {_READY_LIMIT:g} s: see {self.home.logs}") from None
+
+    def _child(self, name: Name) -> Child:
+        patience = _SIMULATOR_PATIENCE if name == "simulator" else self.settings.drain_seconds + _ON_TOP
+        return Child([sys.executable, "-m", module(name)], self.plan.environment(name), self.home.log(name), patience)
+
+    def process(self, name: str) -> Process:
+        """A service's, a cluster's (`platform`, `tenants`), or the simulator's: to be killed, stopped, started."""
+        return self.supervisor.processes[name]
+
+    async def ready(self, name: Service) -> None:
+        """Returns when a service says that it is ready. The caller sets the limit.
+
+        Raises:
+            NotUp: it cannot be started.
+        """
+        process, url = self.process(name), f"{self.plan.health(name)}/readyz"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while True:
+                if process.state in {"failed", "crash loop"}:
+                    raise NotUp(self._words(process))
+                try:
+                    async with session.get(url) as response:
+                        if response.status == _OK:
+                            return
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    pass  # not yet
+                await asyncio.sleep(_LOOK)
+
+    def _words(self, process: Process) -> str:
+        log = self.home.log(process.name)
+        return "\n".join([f"{process.name} does not start ({process.last_end}); the end of {log}:", *last_lines(log, 8)])
+
+    async def _owner(self) -> Owner:
+        kept = Owner.load(self.home.owner_file)
+        fresh = await create_owner(self.plan.environment("gateway"), self.settings.owner_email) if kept is None else None
+        if kept is None and fresh is None:
+            raise OwnerLost(
+                f"{self.home.owner_file} is gone, and keys are shown only once. Restore it, or begin anew in another LOQUAT_HOME"
+            )
+        known = fresh.model_dump() if fresh is not None else kept.model_dump() if kept is not None else {}
+        owner = Owner.model_validate(
+            {
+                "project_id": "",
+                **known,
+                "gateway": self.gateway,
+                "simulator": self.simulator,
+                "phone_number_id": self.secrets.demo_number.phone_number_id,
+                "app_secret": self.secrets.app_secret,
+                "verify_token": self.secrets.verify_token,
+            }
+        )
+        owner.save(self.home.owner_file)
+        return owner
+
+    async def _demo(self, owner: Owner) -> Owner:
+        self._tell("looking after the demo project")
+        number = self.secrets.demo_number
+        async with Rest(self.simulator) as simulator, Rest(self.gateway, owner.api_key) as rest:
+            await demo.introduce(
+                simulator, number, gateway=self.gateway, app_secret=self.secrets.app_secret, verify_token=self.secrets.verify_token
+            )
+            project = await demo.ensure_project(rest, owner.project_id)
+            await demo.connect_number(rest, project, number)
+        owner = owner.model_copy(update={"project_id": project})
+        owner.save(self.home.owner_file)
+        return owner
+
+    def hurry(self) -> None:
+        """While it stops: kills what may still finish something. Nothing that was accepted is lost, some of it is done again at the next start."""
+        self.supervisor.hurry()
+
+    @property
+    def logs(self) -> Path:
+        """The folder of logs."""
+        return self.home.logs
+
+    @property
+    def clusters(self) -> tuple[Cluster, Cluster]:
+        """Platform and tenants."""
+        return self.platform, self.tenants
