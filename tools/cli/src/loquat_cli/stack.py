@@ -61,6 +61,7 @@ class Stack:
     ) -> None:
         self.settings, self.home = settings, Home(settings.home)
         self._tell, self._overrides, self._with_demo = tell, overrides or {}, with_demo
+        self.is_up = False
         self._open = AsyncExitStack()
         self.supervisor = Supervisor(
             self.home.state_file, restarts=restarts or Restarts(), log_bytes=int(settings.log_megabytes * (1 << 20)), died=died
@@ -98,6 +99,7 @@ class Stack:
         self.owner = await self._owner()
         if self._with_demo:
             self.owner = await self._demo(self.owner)
+        self.is_up = True
 
     async def _start_databases(self, ports: Ports) -> None:
         self._tell("starting the databases")

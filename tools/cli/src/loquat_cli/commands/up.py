@@ -60,16 +60,20 @@ async def up() -> None:
 
 
 async def _run(out: Console, stop: Stop) -> None:
-    def died(process: Process) -> None:
-        out.print(_obituary(process))
-        if process.state == "failed" or (process.state == "crash loop" and process.deaths % 5 == 0):
-            out.print("\n".join(f"  [dim]{plain(line)}[/]" for line in last_lines(stack.home.log(process.name), 5)))
-
-    stack = Stack(_settings(), tell=lambda stage: out.print(f"[dim]{stage} ...[/]"), died=died)
+    stack = Stack(_settings(), tell=lambda stage: out.print(f"[dim]{stage} ...[/]"), died=lambda process: _died(out, stack, process))
     stop.stack = stack
     async with stack:
         _show(out, stack)
         await asyncio.Event().wait()
+
+
+def _died(out: Console, stack: Stack, process: Process) -> None:
+    """Says it at the first death and at every fifth of a crash loop, then with its last words."""
+    loop = process.state == "crash loop" and process.deaths % 5 == 0
+    if loop or process.state == "failed" or process.deaths == 1:
+        out.print(_obituary(process))
+    if (loop or process.state == "failed") and stack.is_up:
+        out.print("\n".join(f"  [dim]{plain(line)}[/]" for line in last_lines(stack.home.log(process.name), 5)))
 
 
 def _settings() -> StackSettings:

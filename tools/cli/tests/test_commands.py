@@ -1,0 +1,208 @@
+"""The commands against a gateway that a test plays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from loquat_cli.app import build
+from loquat_cli.commands.bot import NoBot, read_bot
+from loquat_cli.context import NotFound
+from loquat_cli.owner import Owner
+from loquat_cli.rest import Away, Refused
+
+KEY = "lq_the-owners-key"
+PROJECTS = [
+    {"id": "prj_1", "name": "Demo", "status": "ready", "created_at": "2026-01-02T03:04:05Z", "failing_step": None, "reason": None},
+    {
+        "id": "prj_2",
+        "name": "[red]odd\x1b[2J",
+        "status": "failed",
+        "created_at": "2026-01-02T03:04:05Z",
+        "failing_step": "clone",
+        "reason": "disk",
+    },
+    {"id": "prj_3", "name": "twin", "status": "ready", "created_at": "2026-01-02T03:04:05Z", "failing_step": None, "reason": None},
+    {"id": "prj_4", "name": "twin", "status": "ready", "created_at": "2026-01-02T03:04:05Z", "failing_step": None, "reason": None},
+]
+Calls = list[tuple[str, str, Any]]
+Run = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+async def calls() -> Calls:
+    return []
+
+
+@pytest.fixture
+async def gateway(calls: Calls) -> AsyncGenerator[TestServer]:
+    answers: dict[tuple[str, str], tuple[int, Any]] = {
+        ("GET", "/v1/projects"): (200, {"items": PROJECTS}),
+        ("POST", "/v1/projects"): (202, {"id": "prj_1"}),
+        ("GET", "/v1/projects/prj_1"): (200, PROJECTS[0]),
+        ("POST", "/v1/projects/prj_1/bot/deployments"): (201, {"version": "0123456789abcdef"}),
+        ("POST", "/v1/projects/prj_3/bot/deployments"): (
+            422,
+            {
+                "status": 422,
+                "code": "bot_refused",
+                "title": "The bot cannot be deployed",
+                "detail": "invalid syntax",
+                "file": "bot.py",
+                "line": 2,
+            },
+        ),
+        ("GET", "/v1/projects/prj_1/bot/logs"): (
+            200,
+            {
+                "items": [
+                    {"at": "2026-01-02T03:04:06Z", "level": "info", "line": "two"},
+                    {"at": "2026-01-02T03:04:05Z", "level": "info", "line": "one"},
+                ]
+            },
+        ),
+        ("GET", "/v1/projects/prj_1/dead-letters"): (200, {"items": [], "unavailable": ["connector"]}),
+        ("POST", "/v1/projects/prj_1/dead-letters/bot-runner.7/discard"): (204, None),
+        ("POST", "/v1/projects/prj_1/numbers"): (201, {}),
+    }
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == f"Bearer {KEY}"
+        calls.append((request.method, request.path, await request.json() if request.can_read_body else None))
+        status, body = answers.get(
+            (request.method, request.path), (404, {"status": 404, "code": "not_found", "title": "There is no such thing"})
+        )
+        return web.json_response(body, status=status) if body is not None else web.Response(status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    server = TestServer(app)
+    await server.start_server()
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+def run(gateway: TestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    owner = Owner(
+        email="o@example.org",
+        password="p",
+        api_key=KEY,
+        gateway=str(gateway.make_url("")),
+        simulator="http://127.0.0.1:1",
+        project_id="prj_1",
+        phone_number_id="1",
+        app_secret="s",
+        verify_token="v",
+    )
+    owner.save(tmp_path / "owner.json")
+    monkeypatch.setenv("LOQUAT_HOME", str(tmp_path))
+
+    async def command(*words: str) -> None:
+        await build().run_async(words, result_action="return_value", exit_on_error=False)
+
+    return command
+
+
+async def test_projects_are_listed_and_their_names_cannot_steer_the_terminal(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("project", "list")
+    shown = capsys.readouterr().out
+    assert "[red]odd\N{REPLACEMENT CHARACTER}[2J" in shown
+    assert "failed at clone: disk" in shown
+    assert "\x1b[2J" not in shown
+
+
+async def test_creating_a_project_waits_until_it_is_ready(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("project", "create", "Shop")
+    assert calls == [("POST", "/v1/projects", {"name": "Shop"}), ("GET", "/v1/projects/prj_1", None)]
+    assert capsys.readouterr().out == "prj_1 is ready\n"
+
+
+async def test_a_bots_text_files_are_deployed_without_what_is_hidden(run: Run, calls: Calls, tmp_path: Path) -> None:
+    for name in ("bot.py", "loquat.toml", "texts/de.py", ".git/config", "__pycache__/bot.pyc"):
+        (tmp_path / "bot" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bot" / name).write_text(name)
+    await run("bot", "deploy", str(tmp_path / "bot"), "-m", "first")
+    sent = calls[-1][2]
+    assert sent == {"files": {n: n for n in ("bot.py", "loquat.toml", "texts/de.py")}, "message": "first"}
+
+
+async def test_a_refused_bot_is_told_with_file_and_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bot.py").write_text("from loquat import Bot\nbot = Bot(\n")
+    with pytest.raises(Refused, match=r"^The bot cannot be deployed: invalid syntax \(file bot.py, line 2\)$"):
+        await run("bot", "deploy", str(tmp_path), "--project", "prj_3")
+
+
+async def test_a_folder_that_is_no_bot_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(NoBot, match=r"there is no bot\.py"):
+        read_bot(tmp_path)
+    (tmp_path / "bot.py").write_bytes(b"\xff\xfe")
+    with pytest.raises(NoBot, match="is no UTF-8 text"):
+        read_bot(tmp_path)
+
+
+async def test_a_bots_log_is_shown_with_the_newest_last(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("bot", "logs")
+    shown = capsys.readouterr().out
+    assert shown.index("one") < shown.index("two")
+
+
+async def test_consumers_that_do_not_answer_are_named_beside_the_dead_letters(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("dead", "list")
+    assert "connector does not answer" in capsys.readouterr().err
+
+
+async def test_a_dead_letter_is_discarded_with_its_reason(run: Run, calls: Calls) -> None:
+    await run("dead", "discard", "bot-runner.7", "--reason", "a test")
+    assert calls[-1] == ("POST", "/v1/projects/prj_1/dead-letters/bot-runner.7/discard", {"reason": "a test"})
+
+
+async def test_a_number_is_connected_to_the_project_of_that_name(run: Run, calls: Calls) -> None:
+    await run("number", "connect", "123", "--waba", "456", "--token", "EAAx", "--project", "Demo")
+    assert calls[-1] == ("POST", "/v1/projects/prj_1/numbers", {"phone_number_id": "123", "waba_id": "456", "token": "EAAx"})
+
+
+@pytest.mark.parametrize(("name", "words"), [("twin", "2 projects are called 'twin'"), ("nobody", "there is no project 'nobody'")])
+async def test_a_name_that_is_none_or_several_projects_is_refused(run: Run, name: str, words: str) -> None:
+    with pytest.raises(NotFound, match=words):
+        await run("bot", "logs", "--project", name)
+
+
+async def test_a_loquat_elsewhere_is_asked_with_the_key_of_the_environment(
+    run: Run, gateway: TestServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOQUAT_HOME", "/nowhere")
+    monkeypatch.setenv("LOQUAT_URL", str(gateway.make_url("")))
+    with pytest.raises(NotFound, match="LOQUAT_API_KEY is not"):
+        await run("project", "list")
+    monkeypatch.setenv("LOQUAT_API_KEY", KEY)
+    await run("project", "list")
+    assert "prj_1" in capsys.readouterr().out
+
+
+async def test_without_a_loquat_one_is_told_how_to_get_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOQUAT_HOME", str(tmp_path / "empty"))
+    with pytest.raises(NotFound, match="Start one with `loquat up`"):
+        await run("project", "list")
+
+
+async def test_a_gateway_that_is_away_is_told_in_words(run: Run, tmp_path: Path) -> None:
+    kept = json.loads((tmp_path / "owner.json").read_text())
+    (tmp_path / "owner.json").write_text(json.dumps({**kept, "gateway": "http://127.0.0.1:1"}))
+    with pytest.raises(Away, match=r"does not answer .* is Loquat running"):
+        await run("project", "list")
+
+
+async def test_the_status_of_an_empty_folder_says_so_with_exit_code_3(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOQUAT_HOME", str(tmp_path / "empty"))
+    with pytest.raises(SystemExit) as left:
+        await run("status")
+    assert left.value.code == 3
+    assert "Nothing runs in" in capsys.readouterr().out
