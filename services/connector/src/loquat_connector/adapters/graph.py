@@ -1,0 +1,58 @@
+"""The Graph API: one request, and what can be known of it afterwards."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from loquat_connector.domain.verdict import Verdict, answered, nobody_knows, not_sent
+
+LIMIT: Final = 10.0
+"""Seconds for one call in all."""
+_CONNECT: Final = 5.0
+_LARGEST: Final = 1 << 20
+
+
+class Graph:
+    """Posts messages. Errors never carry the token: no exception of the client leaves here."""
+
+    def __init__(self, base_url: str, version: str) -> None:
+        self._base = f"{base_url.rstrip('/')}/{version}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Opens the client."""
+        timeout = aiohttp.ClientTimeout(total=LIMIT, connect=_CONNECT, sock_connect=_CONNECT)
+        self._session = aiohttp.ClientSession(
+            timeout=timeout, connector=aiohttp.TCPConnector(limit=200), json_serialize=lambda v: orjson.dumps(v).decode()
+        )
+
+    async def stop(self) -> None:
+        """Closes it."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, number: str, token: str, body: dict[str, Any], attempt: int) -> Verdict:
+        """Posts one message; never raises for what the network or Meta does."""
+        if self._session is None:
+            raise RuntimeError("the client is not started")
+        try:
+            async with self._session.post(
+                f"{self._base}/{number}/messages", json=body, headers={"Authorization": f"Bearer {token}"}
+            ) as response:
+                raw = await response.content.read(_LARGEST)
+                return answered(response.status, _parsed(raw), attempt)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return not_sent(type(error).__name__, attempt)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return nobody_knows(type(error).__name__)
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None  # pyright: ignore[reportUnknownVariableType]  (JSON)

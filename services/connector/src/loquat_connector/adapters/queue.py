@@ -1,0 +1,239 @@
+"""The send queue in the control database. A row's state and what is to be told of it change in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from loquat_events.conversations import MessageOutcome, MessageQueued, StatusReceived
+from loquat_events.ids import change_id
+
+from loquat_connector.domain.verdict import Verdict
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+LEASE: Final = 15.0
+"""Seconds for one attempt. Above the limit of the HTTP call (10 s): a row that is still `sending` then has lost its sender."""
+_LIFE: Final = 24 * 3600.0
+"""Seconds until a message that could not be handed over is given up: the customer service window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A row that was claimed: its attempt is committed."""
+
+    message_id: UUID
+    project_id: str
+    number_id: str
+    recipient: str
+    is_user_id: bool
+    message: dict[str, Any]
+    attempt: int
+
+
+class SendQueue:
+    """Claims, ends, resolves."""
+
+    def __init__(self, pool: Pool, *, lease: float = LEASE) -> None:
+        self._pool, self._lease = pool, lease
+
+    async def put(self, project: str, queued: MessageQueued, recipient: str, *, is_user_id: bool) -> None:
+        """Takes a message in, once."""
+        await self._pool.execute(
+            "INSERT INTO sends (message_id, project_id, number_id, recipient, is_user_id, message, state, queued_at, deadline)"
+            " VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $7 + $8 * interval '1 second') ON CONFLICT DO NOTHING",
+            queued.message_id,
+            project,
+            queued.number_id,
+            recipient,
+            is_user_id,
+            queued.message.model_dump(exclude_none=True),
+            queued.queued_at,
+            _LIFE,
+        )
+
+    async def refuse(self, project: str, queued: MessageQueued, reason: str) -> None:
+        """A message that cannot be sent at all: failed at once, visible."""
+        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            fresh = await connection.fetchval(
+                "INSERT INTO sends (message_id, project_id, number_id, recipient, is_user_id, message, state, deadline, ended_at)"
+                " VALUES ($1, $2, $3, '', false, $4, 'failed', now(), now()) ON CONFLICT DO NOTHING RETURNING true",
+                queued.message_id,
+                project,
+                queued.number_id,
+                queued.message.model_dump(exclude_none=True),
+            )
+            if fresh:
+                await _tell(connection, project, queued.message_id, "failed", 0, title=reason)
+
+    async def candidates(self, most: int, busy: Sequence[str]) -> list[Send]:
+        """Due heads of lanes whose number can send, of lanes that this process has not in hand. Nothing is claimed yet."""
+        rows = await self._pool.fetch(
+            "SELECT s.* FROM sends AS s JOIN numbers AS n ON n.phone_number_id = s.number_id AND n.project_id = s.project_id AND n.state = 'attached'"
+            " WHERE s.state = 'queued' AND s.next_at <= now() AND s.number_id || ' ' || s.recipient <> ALL ($2)"
+            " AND NOT EXISTS (SELECT FROM sends AS e WHERE e.number_id = s.number_id AND e.recipient = s.recipient AND e.seq < s.seq"
+            "                 AND e.state IN ('queued', 'sending'))"
+            " ORDER BY s.next_at, s.seq LIMIT $1",
+            most,
+            busy,
+        )
+        return [_send(r, r["attempts"] + 1) for r in rows]
+
+    async def claim(self, send: Send) -> bool:
+        """Commits the attempt, before the socket is written to. False: another connector has it."""
+        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "UPDATE sends SET state = 'sending', attempts = attempts + 1, lease_until = now() + $2 * interval '1 second'"
+                " WHERE message_id = (SELECT message_id FROM sends WHERE message_id = $1 AND state = 'queued' AND next_at <= now() FOR UPDATE SKIP LOCKED)"
+                " RETURNING attempts",
+                send.message_id,
+                self._lease,
+            )
+            if row is None or row["attempts"] != send.attempt:
+                return False
+            await connection.execute("INSERT INTO attempts (message_id, n) VALUES ($1, $2)", send.message_id, send.attempt)
+        return True
+
+    async def postpone(self, send: Send, seconds: float) -> None:
+        """Not yet: the pace says so. No attempt is counted."""
+        await self._pool.execute(
+            "UPDATE sends SET next_at = now() + $2 * interval '1 second' WHERE message_id = $1 AND state = 'queued'",
+            send.message_id,
+            seconds,
+        )
+
+    async def end(self, send: Send, verdict: Verdict) -> None:
+        """What became of the attempt. If a status was faster, the row has moved on and only the attempt is noted."""
+        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            await connection.execute(
+                "UPDATE attempts SET ended_at = clock_timestamp(), outcome = $3, http_status = $4, code = $5, title = $6, details = $7, fbtrace_id = $8"
+                " WHERE message_id = $1 AND n = $2",
+                send.message_id,
+                send.attempt,
+                verdict.state,
+                verdict.http_status,
+                verdict.code,
+                verdict.title,
+                verdict.details,
+                verdict.fbtrace_id,
+            )
+            moved = await connection.fetchval(
+                "UPDATE sends SET state = $3, wamid = coalesce($4, wamid), next_at = now() + $5 * interval '1 second', lease_until = NULL,"
+                " ended_at = CASE WHEN $3 = 'queued' THEN NULL ELSE now() END"
+                " WHERE message_id = $1 AND state = 'sending' AND attempts = $2 RETURNING true",
+                send.message_id,
+                send.attempt,
+                verdict.state,
+                verdict.wamid,
+                verdict.wait,
+            )
+            if moved and verdict.state != "queued":
+                await _tell(
+                    connection,
+                    send.project_id,
+                    send.message_id,
+                    verdict.state,
+                    send.attempt,
+                    wamid=verdict.wamid,
+                    code=verdict.code,
+                    title=verdict.title,
+                )
+            if verdict.reconnect:
+                await connection.execute(
+                    "UPDATE numbers SET state = 'needs_reconnect' WHERE phone_number_id = $1 AND state = 'attached'", send.number_id
+                )
+
+    async def sweep(self) -> int:
+        """Ends what lost its sender (nobody knows) and what is past its deadline; how many."""
+        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            lost = await connection.fetch(
+                "UPDATE sends SET state = 'unknown', lease_until = NULL, ended_at = now() WHERE message_id IN"
+                " (SELECT message_id FROM sends WHERE state = 'sending' AND lease_until < now() LIMIT 500 FOR UPDATE SKIP LOCKED)"
+                " RETURNING message_id, project_id, attempts"
+            )
+            for row in lost:
+                await connection.execute(
+                    "UPDATE attempts SET ended_at = clock_timestamp(), outcome = 'unknown', title = 'the sender was lost' WHERE message_id = $1 AND n = $2",
+                    row["message_id"],
+                    row["attempts"],
+                )
+                await _tell(
+                    connection, row["project_id"], row["message_id"], "unknown", row["attempts"], title="nobody knows whether it was sent"
+                )
+            old = await connection.fetch(
+                "UPDATE sends SET state = 'expired', ended_at = now() WHERE message_id IN"
+                " (SELECT message_id FROM sends WHERE state = 'queued' AND deadline < now() LIMIT 500 FOR UPDATE SKIP LOCKED)"
+                " RETURNING message_id, project_id, attempts"
+            )
+            for row in old:
+                await _tell(
+                    connection, row["project_id"], row["message_id"], "expired", row["attempts"], title="it could not be sent in time"
+                )
+        return len(lost) + len(old)
+
+    async def resolve(self, status: StatusReceived) -> None:
+        """A status of ours came: whatever we did not know, Meta has the message."""
+        await self._pool.execute(
+            "UPDATE sends SET state = 'accepted', wamid = $2, lease_until = NULL, ended_at = coalesce(ended_at, now())"
+            " WHERE message_id = $1 AND state IN ('sending', 'unknown')",
+            status.message_id,
+            status.wamid,
+        )
+
+    async def next_due(self) -> float | None:
+        """Seconds until something is due, or must be looked after; None: nothing waits."""
+        return await self._pool.fetchval(
+            "SELECT extract(epoch FROM least((SELECT min(next_at) FROM sends WHERE state = 'queued'),"
+            " (SELECT min(lease_until) FROM sends WHERE state = 'sending')) - clock_timestamp())::float"
+        )
+
+    async def outcomes(self, most: int) -> list[tuple[UUID, str, MessageOutcome]]:
+        """What is still to be published, in order."""
+        rows = await self._pool.fetch("SELECT id, project_id, body FROM outcomes ORDER BY seq LIMIT $1", most)
+        return [(r["id"], r["project_id"], MessageOutcome.model_validate(r["body"])) for r in rows]
+
+    async def told(self, ids: list[UUID]) -> None:
+        """These are published."""
+        await self._pool.execute("DELETE FROM outcomes WHERE id = ANY ($1)", ids)
+
+
+def _send(row: asyncpg.Record, attempt: int) -> Send:
+    return Send(row["message_id"], row["project_id"], row["number_id"], row["recipient"], row["is_user_id"], row["message"], attempt)
+
+
+async def _tell(
+    connection: Connection,
+    project: str,
+    message: UUID,
+    status: str,
+    attempt: int,
+    *,
+    wamid: str | None = None,
+    code: int | None = None,
+    title: str | None = None,
+) -> None:
+    outcome = MessageOutcome.model_validate(
+        {
+            "message_id": message,
+            "status": status,
+            "attempt": attempt,
+            "wamid": wamid,
+            "at": datetime.now(UTC),
+            "error_code": code,
+            "error_title": title,
+        }
+    )
+    await connection.execute(
+        "INSERT INTO outcomes (id, project_id, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        change_id(message, f"{attempt} {status}"),
+        project,
+        outcome.model_dump(mode="json"),
+    )

@@ -1,0 +1,120 @@
+"""The senders: heads of lanes, as many at once as allowed, each attempt committed before it is made."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from loquat_common import metrics
+from loquat_common.db import is_gone
+from loquat_common.failpoints import Failpoints
+from loquat_common.logs import get_logger
+from loquat_events.conversations import Outgoing
+
+from loquat_connector.adapters.graph import Graph
+from loquat_connector.adapters.numbers import Numbers
+from loquat_connector.adapters.queue import Send, SendQueue
+from loquat_connector.domain.graph import Unsendable, request
+from loquat_connector.domain.pacing import Pacing
+from loquat_connector.domain.verdict import Verdict
+
+_AT_ONCE: Final = 50
+_REST: Final = 5.0  # seconds between looks when nothing is due: another connector may have died
+
+
+class Sender:
+    """Works until cancelled; `wake` says that something is new. `told` is called when there is something to publish."""
+
+    def __init__(
+        self, queue: SendQueue, numbers: Numbers, graph: Graph, pacing: Pacing, failpoints: Failpoints, told: Callable[[], None]
+    ) -> None:
+        self._queue, self._numbers, self._graph, self._pacing = queue, numbers, graph, pacing
+        self._failpoints, self._told = failpoints, told
+        self._news = asyncio.Event()
+        self._busy: dict[str, asyncio.Task[None]] = {}  # by lane
+        self._swept = 0.0
+        self._log = get_logger()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """For ever; a control database that is away is waited for."""
+        try:
+            while True:
+                self._news.clear()
+                try:
+                    pause = await self._round()
+                except Exception as error:
+                    if not is_gone(error):
+                        raise
+                    self._log.warning("sender.database_away", error=type(error).__name__)
+                    pause = 1.0
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._news.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            await self.drain(0)
+
+    async def drain(self, limit: float) -> bool:
+        """Waits for the attempts under way."""
+        if not self._busy:
+            return True
+        _, pending = await asyncio.wait(list(self._busy.values()), timeout=limit)
+        for task in pending:
+            task.cancel()
+        return not pending
+
+    async def _round(self) -> float:
+        """One look; seconds until the next."""
+        now = time.monotonic()
+        if now - self._swept >= 1.0:
+            self._swept = now
+            if await self._queue.sweep():
+                self._told()
+        for send in await self._queue.candidates(max(0, _AT_ONCE - len(self._busy)), list(self._busy)):
+            lane = f"{send.number_id} {send.recipient}"
+            if lane in self._busy:
+                continue
+            wait = self._pacing.take(send.number_id, send.recipient, time.monotonic())
+            if wait > 0:
+                await self._queue.postpone(send, wait)
+                continue
+            task = asyncio.create_task(self._attempt(send), name=f"send {send.message_id}")
+            self._busy[lane] = task
+            task.add_done_callback(lambda task, lane=lane: self._ended(lane, task))
+        metrics.send_queue.set(len(self._busy))
+        due = await self._queue.next_due()
+        return _REST if due is None else min(_REST, max(0.02, due))
+
+    def _ended(self, lane: str, task: asyncio.Task[None]) -> None:
+        self._busy.pop(lane, None)
+        self._news.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("sender.attempt_failed", exc_info=error)  # its lease lapses; nobody knows
+
+    async def _attempt(self, send: Send) -> None:
+        if not await self._queue.claim(send):
+            return
+        self._failpoints.hit("connector.after_sending")
+        verdict = await self._made(send)
+        self._failpoints.hit("connector.after_accept")
+        await asyncio.shield(self._queue.end(send, verdict))
+        metrics.send_attempts.labels(verdict.state).inc()
+        self._failpoints.hit("connector.after_store")
+        self._told()
+
+    async def _made(self, send: Send) -> Verdict:
+        token = await self._numbers.token(send.project_id, send.number_id)
+        if token is None:
+            return Verdict("failed", title="the number is no longer this project's")
+        try:
+            body = request(Outgoing.model_validate(send.message), send.recipient, is_user_id=send.is_user_id, message_id=send.message_id)
+        except Unsendable as error:
+            return Verdict("failed", title=str(error))
+        return await self._graph.send(send.number_id, token, body, send.attempt)

@@ -1,0 +1,57 @@
+"""The wiring of the connector."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from loquat_common.bus.deferred import DeadLetters
+from loquat_common.bus.factory import open_bus
+from loquat_common.crypto import KeyRing
+from loquat_common.deadletters import DeadLetterApi
+from loquat_common.failpoints import Failpoints
+from loquat_common.http import internal_auth
+from loquat_common.lifecycle import Lifecycle, Server
+from loquat_common.service import Service
+from loquat_common.tokens import Verifier
+from loquat_events.catalog import OUTBOX, RECEIPTS, UNROUTED
+
+from loquat_connector.adapters.graph import Graph
+from loquat_connector.adapters.numbers import Numbers
+from loquat_connector.adapters.queue import SendQueue
+from loquat_connector.adapters.routes import Teller
+from loquat_connector.adapters.sender import Sender
+from loquat_connector.domain.pacing import Pacing
+from loquat_connector.handlers.messages import Messages
+from loquat_connector.http.api import NumberApi
+from loquat_connector.settings import Settings
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM."""
+    async with Lifecycle(settings.drain_seconds) as life:
+        service = await Service.start(life, settings, "connector", "loquat_connector.migrations")
+        bus = open_bus(settings, "connector", service.pool)
+        await life.enter("bus", bus.start, bus.stop)
+        service.health.add("bus", bus.ping)
+        numbers = Numbers(service.pool, KeyRing.from_json(settings.key_ring or ""))
+        queue, failpoints = SendQueue(service.pool, lease=settings.send_lease), Failpoints(settings.failpoints_dir)
+        graph = Graph(settings.graph_url, settings.graph_version)
+        await life.enter("graph client", graph.start, graph.stop)
+        teller = Teller(queue, numbers, bus, settings.moving_rest, lambda: datetime.now(UTC))
+        life.spawn("teller", teller.run())
+        sender = Sender(queue, numbers, graph, Pacing(), failpoints, teller.wake)
+        life.spawn("sender", sender.run())
+        life.on_drain("sender", sender.drain)
+
+        def changed() -> None:
+            teller.wake()
+            sender.wake()
+
+        messages = Messages(queue, numbers, failpoints, sender.wake, teller.wake)
+        service.follow(life, "messages", bus.subscribe("connector", [OUTBOX, RECEIPTS, UNROUTED], messages.handle))
+        api = NumberApi(numbers, settings.moving_rest, changed, internal_auth(Verifier(settings.trusted_keys, "connector")))
+        DeadLetterApi(DeadLetters(service.pool)).add_to(api.api)
+        server = Server(api.api.app(), settings.http_host, settings.http_port)
+        await life.enter("http", server.start, server.stop)
+        await service.ready(life)
+        await life.until_signalled()

@@ -1,0 +1,98 @@
+"""What Meta's answer means for a message, as data. Codes and classes: reference of the Cloud API, "Errors"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+State = Literal["queued", "accepted", "failed", "unknown"]
+_TRIES: Final = 4
+"""Tries of a message that Meta answers with an error of its own; a reply to a person is worth minutes, not hours."""
+_LONGEST_PAIR: Final = 4  # 4^4 s: longer than anybody waits for a reply
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows: `queued` again after `wait` seconds, or an end. `reconnect`: the number's token does not work any more."""
+
+    state: State
+    wait: float = 0.0
+    wamid: str | None = None
+    http_status: int | None = None
+    code: int | None = None
+    title: str | None = None
+    details: str | None = None
+    fbtrace_id: str | None = None
+    reconnect: bool = False
+
+
+_TRANSIENT: Final = frozenset({1, 2, 131000, 131016, 133004})
+_WAITS: Final[Mapping[int, float]] = {
+    131057: 60,
+    2494100: 60,
+    4: 60,
+    17: 60,
+    341: 60,
+    613: 60,
+    80007: 60,
+    130429: 1,
+    131048: 3600,
+    133015: 300,
+}
+_NEVER_GIVES_UP: Final = frozenset(_WAITS)  # until the message's own deadline
+_PAIR: Final = 131056
+_RECONNECT: Final = frozenset({0, 3, 10, 102, 190, 131005, *range(200, 300)})
+
+
+def not_sent(reason: str, attempts: int) -> Verdict:
+    """The connection was never made: nothing was sent, try again."""
+    return Verdict("queued", wait=min(60.0, 0.5 * 2.0 ** min(attempts, 7)), title=reason)
+
+
+def nobody_knows(reason: str) -> Verdict:
+    """The request was written and no answer came: never a blind second send. A status will tell."""
+    return Verdict("unknown", title=reason)
+
+
+def answered(status: int, body: Mapping[str, Any] | None, attempts: int) -> Verdict:
+    """What Meta's answer to attempt number `attempts` (from 1) means."""
+    error: Any = (body or {}).get("error")
+    if isinstance(error, Mapping):
+        return _refused(status, error, attempts)  # pyright: ignore[reportUnknownArgumentType]  (JSON)
+    wamid = _wamid(body)
+    if status < 300 and wamid is not None:  # noqa: PLR2004
+        return Verdict("accepted", wamid=wamid, http_status=status)
+    if 400 <= status < 500:  # noqa: PLR2004
+        return Verdict("failed", http_status=status, title=f"Meta answered {status} without a reason")
+    return Verdict("unknown", http_status=status, title=f"Meta answered {status} without a message id")
+
+
+def _wamid(body: Mapping[str, Any] | None) -> str | None:
+    messages = (body or {}).get("messages")
+    first: Any = messages[0] if isinstance(messages, list) and messages else None  # pyright: ignore[reportUnknownVariableType]  (JSON)
+    wamid: Any = first.get("id") if isinstance(first, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  (JSON)
+    return wamid if isinstance(wamid, str) and wamid else None
+
+
+def _refused(status: int, error: Mapping[str, Any], attempts: int) -> Verdict:
+    code = error.get("code")
+    known = code if isinstance(code, int) else -1
+    data: Any = error.get("error_data")
+    details: Any = data.get("details") if isinstance(data, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  (JSON)
+    told: dict[str, Any] = {
+        "http_status": status,
+        "code": known if abs(known) < 2**31 else None,
+        "title": str(error.get("message") or "")[:500] or None,
+        "details": str(details)[:1000] if details is not None else None,
+        "fbtrace_id": str(error.get("fbtrace_id") or "")[:100] or None,
+    }
+    if known == _PAIR:
+        return Verdict("queued", wait=4.0 ** min(attempts - 1, _LONGEST_PAIR), **told)
+    if known in _WAITS:
+        return Verdict("queued", wait=_WAITS[known], **told)
+    if known in _RECONNECT:
+        return Verdict("queued", wait=300, reconnect=True, **told)
+    if known in _TRANSIENT and attempts < _TRIES:
+        return Verdict("queued", wait=0.5 * 4.0 ** (attempts - 1), **told)
+    return Verdict("failed", **told)

@@ -1,0 +1,53 @@
+"""Messages into the queue, statuses to what nobody knew, unrouted updates kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loquat_common.bus.port import Dead, Done, Outcome, Received
+from loquat_common.failpoints import Failpoints
+from loquat_events.conversations import MessageQueued, StatusReceived
+from loquat_events.numbers import UpdateUnrouted
+
+from loquat_connector.adapters.numbers import Numbers
+from loquat_connector.adapters.queue import SendQueue
+from loquat_connector.domain.graph import Unsendable, recipient
+
+
+class Messages:
+    """The handler of the outbox, the receipts and the unrouted updates. It never waits inside the bus."""
+
+    def __init__(
+        self, queue: SendQueue, numbers: Numbers, failpoints: Failpoints, wake: Callable[[], None], told: Callable[[], None]
+    ) -> None:
+        self._queue, self._numbers, self._failpoints = queue, numbers, failpoints
+        self._wake, self._told = wake, told
+
+    async def handle(self, received: Received) -> Outcome:
+        """One event."""
+        match received.event.data:
+            case MessageQueued() as queued:
+                await self._take(received.event.projectid, queued)
+            case StatusReceived() as status if status.message_id is not None:
+                await self._queue.resolve(status)
+            case UpdateUnrouted() as update:
+                await self._numbers.keep(received.event.id, update)
+                self._told()
+            case StatusReceived():
+                return Done()
+            case _ if received.event.source == "/connector":
+                return Done()  # our own word comes by again
+            case _:
+                return Dead(f"{received.event.type} is nothing for the connector")
+        return Done()
+
+    async def _take(self, project: str, queued: MessageQueued) -> None:
+        try:
+            to, is_user_id = recipient(queued.addresses)
+        except Unsendable as error:
+            await self._queue.refuse(project, queued, str(error))
+            self._told()
+            return
+        await self._queue.put(project, queued, to, is_user_id=is_user_id)
+        self._failpoints.hit("connector.after_queue")
+        self._wake()

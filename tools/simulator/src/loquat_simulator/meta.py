@@ -1,0 +1,116 @@
+"""Meta's side: the Graph API that the connector calls."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from loquat_simulator.graph import FAULTS, GraphError, checked, error_of
+from loquat_simulator.webhooks import Webhooks
+from loquat_simulator.world import Bubble, Number, Phone, World
+
+Json = dict[str, Any]
+
+
+class Meta:
+    """`/v{n}.0/...`"""
+
+    def __init__(self, world: World, webhooks: Webhooks) -> None:
+        self._world, self._webhooks = world, webhooks
+
+    def add_to(self, app: web.Application) -> None:
+        """Adds the routes."""
+        version = r"/{version:v\d+\.0}"
+        app.router.add_post(version + "/{number}/messages", self.send)
+        app.router.add_get(version + "/{number}", self.node)
+        app.router.add_post(version + "/{waba}/subscribed_apps", self.subscribe)
+        app.router.add_delete(version + "/{waba}/subscribed_apps", self.subscribe)
+
+    async def send(self, request: web.Request) -> web.Response:
+        """A message for a person's phone."""
+        trace = "A" + secrets.token_urlsafe(8)
+        number = request.match_info["number"]
+        note: Json = {"phone_number_id": number, "trace": trace}
+        self._world.attempts.append(note)
+        try:
+            body = orjson.loads(await request.read())
+            note["body"] = body
+            answer = await self._accepted(request, number, body)
+        except orjson.JSONDecodeError:
+            return self._refused(GraphError(400, 100, "Invalid parameter", "The body is not JSON"), note)
+        except GraphError as error:
+            return self._refused(error, note)
+        note["status"] = 200
+        return answer
+
+    def _refused(self, error: GraphError, note: Json) -> web.Response:
+        note |= {"status": error.status, "code": error.code}
+        return web.json_response(error.body(note["trace"]), status=error.status)
+
+    async def _accepted(self, request: web.Request, number_id: str, body: Json) -> web.Response:
+        number = self._authorized(request, number_id)
+        fault = self._world.fault(number_id, "500", "429", "timeout_after_accept") or self._world.fault_code(number_id)
+        if fault is not None and fault != "timeout_after_accept":
+            raise FAULTS.get(fault) or error_of(int(fault))
+        to, kind = checked(body)
+        phone = self._world.phone(number_id, to)
+        key = body.get("biz_opaque_callback_data")
+        bubble = self._world.add(phone, "in", kind, shown(kind, body[kind]), body[kind], message_id=key)
+        await self._world.touch()
+        self._statuses(number, phone, bubble)
+        if fault == "timeout_after_accept":
+            await asyncio.sleep(15)  # longer than any client waits
+        contacts = [{"input": body.get("to") or body.get("recipient"), "wa_id": to}]
+        return web.json_response({"messaging_product": "whatsapp", "contacts": contacts, "messages": [{"id": bubble.id}]})
+
+    def _authorized(self, request: web.Request, number_id: str) -> Number:
+        number = self._world.numbers.get(number_id)
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if number is None:
+            raise GraphError(400, 100, "Invalid parameter", f"Object with ID '{number_id}' does not exist")
+        if kind != "Bearer" or not token or (number.token is not None and token != number.token):
+            raise GraphError(401, 190, "Invalid OAuth access token")
+        return number
+
+    def _statuses(self, number: Number, phone: Phone, bubble: Bubble) -> None:
+        for word in ("sent", "delivered"):
+            bubble.status = word
+            self.status(number, phone, bubble, word)
+
+    def status(self, number: Number, phone: Phone, bubble: Bubble, word: str) -> None:
+        """Tells the business what became of its message."""
+        made: Json = {"id": bubble.id, "status": word, "timestamp": str(int(bubble.at)), "recipient_id": phone.contact}
+        pricing = {"billable": False, "pricing_model": "PMP", "type": "free_customer_service", "category": "service"}
+        made |= {"pricing": pricing} if word != "read" else {}
+        made |= {"biz_opaque_callback_data": bubble.message_id} if bubble.message_id else {}
+        self._webhooks.change(number, {"statuses": [made]})
+
+    async def node(self, request: web.Request) -> web.Response:
+        """A number's own fields."""
+        number = self._world.numbers.get(request.match_info["number"])
+        if number is None:
+            return web.json_response(GraphError(400, 100, "Invalid parameter").body("A"), status=400)
+        fields = {
+            "id": number.phone_number_id,
+            "display_phone_number": number.display_phone_number,
+            "verified_name": "Simulated",
+            "quality_rating": "GREEN",
+        }
+        return web.json_response({**fields, "status": "CONNECTED", "throughput": {"level": "STANDARD"}})
+
+    async def subscribe(self, _request: web.Request) -> web.Response:
+        """Apps of a WhatsApp business account."""
+        return web.json_response({"success": True})
+
+
+def shown(kind: str, content: Json) -> str | None:
+    """The text that a bubble shows."""
+    if kind == "text":
+        return content.get("body")
+    if kind == "interactive":
+        return content.get("body", {}).get("text")
+    return content.get("caption")
