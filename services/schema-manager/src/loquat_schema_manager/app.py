@@ -1,0 +1,59 @@
+"""The wiring of the schema-manager: read it and you know the process."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+
+from loquat_common.bus.factory import open_bus
+from loquat_common.client import InternalClient
+from loquat_common.http import internal_auth
+from loquat_common.lifecycle import Lifecycle, Server
+from loquat_common.service import Service
+from loquat_common.tokens import Signer, Verifier
+from loquat_events.catalog import DIRECTORY
+
+from loquat_schema_manager.adapters.cluster import build_template, system_migrations
+from loquat_schema_manager.adapters.databases import ProjectShapes, opener
+from loquat_schema_manager.adapters.squatters import Squatters
+from loquat_schema_manager.adapters.store import Store
+from loquat_schema_manager.handlers.sweep import Sweep
+from loquat_schema_manager.handlers.templates import Templates
+from loquat_schema_manager.http.api import SchemaApi
+from loquat_schema_manager.settings import Settings
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM."""
+    async with Lifecycle(settings.drain_seconds) as life:
+        service = await Service.start(life, settings, "schema-manager", "loquat_schema_manager.migrations")
+        chance = random.SystemRandom().random
+        store, open_database, migrations = Store(service.pool, chance), opener(settings.tenant_clusters), system_migrations()
+        provisioner = InternalClient(settings.services["provisioner"], Signer("schema-manager", settings.signing_key or ""), "provisioner")
+        await life.enter("provisioner client", provisioner.start, provisioner.stop)
+        shapes = ProjectShapes(open_database, migrations, Squatters(provisioner).rename, chance)
+        service.health.note("schema version", str(shapes.version))
+
+        bus = open_bus(settings, "schema-manager", service.pool)
+        await life.enter("bus", bus.start, bus.stop)
+        service.health.add("bus", bus.ping)
+
+        async def build(cluster: str) -> str:
+            return await build_template(lambda database: open_database(cluster, database), migrations)
+
+        templates = Templates(list(settings.tenant_clusters), shapes.version, build, store, bus, lambda: datetime.now(UTC))
+        service.health.add("templates", templates.ping)
+        life.spawn("templates", templates.run())
+
+        sweep = Sweep(store, shapes.version, shapes.bring_forward, settings.sweep_concurrency)
+        directory = bus.table(DIRECTORY)
+        directory.on_change(sweep.listed)
+        life.spawn("directory", directory.run())
+        await directory.caught_up()
+        life.spawn("sweep", sweep.run())
+
+        api = SchemaApi(store, shapes.version, internal_auth(Verifier(settings.trusted_keys, "schema-manager")))
+        server = Server(api.api.app(), settings.http_host, settings.http_port)
+        await life.enter("http", server.start, server.stop)
+        await service.ready(life)
+        await life.until_signalled()

@@ -1,0 +1,7 @@
+"""What can be wrong besides what libraries raise."""
+
+from __future__ import annotations
+
+
+class UnknownCluster(Exception):
+    """The cluster is not in this service's settings."""
