@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,20 @@ _KILL_LIMIT: Final = 5.0  # seconds for the kernel to end what was killed
 class Child:
     """Starts, stops and kills one program. It leads a group of its own, of which nothing is left when it has ended.
 
-    `patience` is how many seconds it gets to end after SIGTERM. If this process dies, the kernel kills the child (Linux).
+    `patience` is how many seconds it gets to end after SIGTERM. `settle` is what must follow each start; when it raises, the start has failed.
+    If this process dies, the kernel kills the child (Linux).
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, patience: float) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        patience: float,
+        settle: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         self.command, self.environment, self.log = list(command), dict(environment), log
-        self._patience = patience
+        self._patience, self._settle = patience, settle
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -32,7 +40,7 @@ class Child:
         return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
-        """Starts the program; returns at once."""
+        """Starts the program; returns at once, or when it has settled."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220  (must happen in the loop's thread, with whose life the child's is tied)
                 self.command,
@@ -42,6 +50,14 @@ class Child:
                 stderr=log,
                 preexec_fn=before_exec(death_signal=signal.SIGKILL),  # noqa: PLW1509  (system calls only)
             )
+
+        if self._settle is not None:
+            try:
+                await self._settle()
+            except BaseException:
+                self.kill()
+                await self.ended()
+                raise
 
     async def ended(self) -> int:
         """Returns when it has ended: the exit code, negative for a signal."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any, Final
 
 from loquat_cli.errors import Trouble
-from loquat_cli.rest import Refused, Rest
+from loquat_cli.rest import Away, Refused, Rest
 from loquat_cli.secrets import DemoNumber
 
 NAME: Final = "Demo"
 _READY_LIMIT: Final = 60.0  # seconds; half a second is usual
+_SIMULATOR_LIMIT: Final = 20.0  # seconds; one is usual
 _LOOK: Final = 0.1
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
@@ -47,17 +49,24 @@ async def ready(rest: Rest, project: str) -> None:
         raise NotReady(f"project {project} failed at {view['failing_step']}: {view['reason']}")
 
 
-async def introduce(simulator: Rest, number: DemoNumber, *, gateway: str, app_secret: str, verify_token: str) -> None:
-    """Tells the simulator of the number; it forgets with each start."""
-    await simulator.post(
-        "/api/numbers",
-        {
-            **number.model_dump(),
-            "webhook_url": f"{gateway}/webhooks/whatsapp",
-            "app_secret": app_secret,
-            "verify_token": verify_token,
-        },
-    )
+async def introduce(simulator: str, number: DemoNumber, *, gateway: str, app_secret: str, verify_token: str) -> None:
+    """Tells the simulator of the number as soon as it answers; it forgets with each start.
+
+    Raises:
+        Away: it does not answer in time.
+    """
+    body = {**number.model_dump(), "webhook_url": f"{gateway}/webhooks/whatsapp", "app_secret": app_secret, "verify_token": verify_token}
+    end = monotonic() + _SIMULATOR_LIMIT
+    async with Rest(simulator) as rest:
+        while True:
+            try:
+                await rest.post("/api/numbers", body)
+            except Away:
+                if monotonic() > end:
+                    raise
+                await asyncio.sleep(_LOOK)
+            else:
+                return
 
 
 async def connect_number(rest: Rest, project: str, number: DemoNumber) -> None:

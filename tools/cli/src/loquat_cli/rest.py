@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -50,10 +51,9 @@ class Rest:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, path: str, *, patience: float = _LIMIT, **query: str | int | None) -> Any:
+    async def get(self, path: str, query: Mapping[str, str | int] | None = None, *, patience: float = _LIMIT) -> Any:
         """The answer of a question."""
-        params = {k: str(v) for k, v in query.items() if v is not None}
-        return await self._call("GET", path, params=params, patience=patience)
+        return await self._call("GET", path, params={k: str(v) for k, v in (query or {}).items()}, patience=patience)
 
     async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> Any:
         """The answer to a wish."""

@@ -116,8 +116,7 @@ class Stack:
         self._tell("starting the services")
         # Stopped in reverse: the gateway takes in nothing new, the others finish, the simulator takes their last messages.
         phases: list[tuple[Name, ...]] = [("simulator",), tuple(n for n in SERVICES if n != "gateway"), ("gateway",)]
-        for names in phases:
-            await self.supervisor.start([(name, self._child(name), self.home.log(name)) for name in names])
+        await self.supervisor.start(*([(name, self._child(name), self.home.log(name)) for name in names] for names in phases))
         try:
             async with asyncio.timeout(_READY_LIMIT), asyncio.TaskGroup() as waiting:
                 for name in SERVICES:
@@ -128,8 +127,19 @@ class Stack:
             raise NotUp(f"not everything was ready within {_READY_LIMIT:g} s: see {self.home.logs}") from None
 
     def _child(self, name: Name) -> Child:
-        patience = _SIMULATOR_PATIENCE if name == "simulator" else self.settings.drain_seconds + _ON_TOP
-        return Child([sys.executable, "-m", module(name)], self.plan.environment(name), self.home.log(name), patience)
+        simulator = name == "simulator"
+        patience = _SIMULATOR_PATIENCE if simulator else self.settings.drain_seconds + _ON_TOP
+        settle = self._introduce if simulator and self._with_demo else None
+        return Child([sys.executable, "-m", module(name)], self.plan.environment(name), self.home.log(name), patience, settle)
+
+    async def _introduce(self) -> None:
+        await demo.introduce(
+            self.simulator,
+            self.secrets.demo_number,
+            gateway=self.gateway,
+            app_secret=self.secrets.app_secret,
+            verify_token=self.secrets.verify_token,
+        )
 
     def process(self, name: str) -> Process:
         """A service's, a cluster's (`platform`, `tenants`), or the simulator's: to be killed, stopped, started."""
@@ -182,13 +192,9 @@ class Stack:
 
     async def _demo(self, owner: Owner) -> Owner:
         self._tell("looking after the demo project")
-        number = self.secrets.demo_number
-        async with Rest(self.simulator) as simulator, Rest(self.gateway, owner.api_key) as rest:
-            await demo.introduce(
-                simulator, number, gateway=self.gateway, app_secret=self.secrets.app_secret, verify_token=self.secrets.verify_token
-            )
+        async with Rest(self.gateway, owner.api_key) as rest:
             project = await demo.ensure_project(rest, owner.project_id)
-            await demo.connect_number(rest, project, number)
+            await demo.connect_number(rest, project, self.secrets.demo_number)
         owner = owner.model_copy(update={"project_id": project})
         owner.save(self.home.owner_file)
         return owner

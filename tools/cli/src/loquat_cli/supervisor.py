@@ -49,16 +49,18 @@ class Supervisor:
         self._facts |= facts
         self._write()
 
-    async def start(self, phase: Sequence[tuple[str, Startable, Path]]) -> None:
-        """Starts processes (name, what, log) at once, after those of earlier phases; they are stopped before those.
+    async def start(self, *phases: Sequence[tuple[str, Startable, Path]]) -> None:
+        """Starts all of these processes (name, what, log) at once. A phase is stopped after those that follow it.
 
         Raises:
             Exception: what the first that fails raised; the others are stopped at the end like all.
         """
-        made = [Process(name, what, self._restarts, self._changed) for name, what, _ in phase]
-        self._logs += [log for *_, log in phase]
+        made: list[Process] = []
+        for phase in phases:
+            self._phases.append([Process(name, what, self._restarts, self._changed) for name, what, _ in phase])
+            self._logs += [log for *_, log in phase]
+            made += self._phases[-1]
         self.processes |= {p.name: p for p in made}
-        self._phases.append(made)
         answers = await asyncio.gather(*(p.start() for p in made), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):

@@ -77,6 +77,6 @@ async def logs_bot(*, project: Project = None, limit: Annotated[int, Parameter(a
     context = Context.load()
     async with context.rest() as rest:
         chosen = await context.project(rest, project)
-        items = (await rest.get(f"/v1/projects/{chosen}/bot/logs", limit=limit))["items"]
+        items = (await rest.get(f"/v1/projects/{chosen}/bot/logs", {"limit": limit}))["items"]
     for line in reversed(items):
         console().print(f"[dim]{when(line['at'])}[/] {plain(line['level']):7} {plain(line['line'])}")

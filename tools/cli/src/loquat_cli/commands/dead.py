@@ -25,7 +25,7 @@ async def list_dead(*, project: Project = None, limit: Annotated[int, Parameter(
     """
     context = Context.load()
     async with context.rest() as rest:
-        answer = await rest.get(f"/v1/projects/{await context.project(rest, project)}/dead-letters", limit=limit)
+        answer = await rest.get(f"/v1/projects/{await context.project(rest, project)}/dead-letters", {"limit": limit})
     rows = [(d["id"], d["type"], d["state"], d["attempts"], when(d["created_at"]), d["reason"]) for d in answer["items"]]
     console().print(table(("ID", "TYPE", "STATE", "TRIES", "SINCE", "REASON"), rows))
     for consumer in answer.get("unavailable", ()):

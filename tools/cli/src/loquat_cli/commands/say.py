@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Iterator, Mapping
+from time import monotonic
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
+
+from loquat_cli.context import Context, NotFound
+from loquat_cli.rest import Rest
+from loquat_cli.show import console, plain
+
+CONTACT: Final = "4915112345678"
+"""Who speaks unless told otherwise."""
+_MORE: Final = 1.0  # seconds without a further reply after which the bot is taken to have said all
 
 
 async def say(
@@ -12,7 +23,7 @@ async def say(
     /,
     *,
     project: Annotated[str | None, Parameter(alias="-p")] = None,
-    sender: Annotated[str, Parameter(name="--from")] = "4915112345678",
+    sender: Annotated[str, Parameter(name="--from")] = CONTACT,
     wait: float = 10.0,
 ) -> None:
     """Send a message as a contact through the simulator and print what the bot answers.
@@ -28,3 +39,54 @@ async def say(
     wait
         Seconds to wait for the first reply.
     """
+    context = Context.load()
+    number = await _number(context, project)
+    async with context.simulator() as simulator:
+        phone = {"phone_number_id": number, "contact": sender}
+        last = (await simulator.get("/api/messages", phone))["last"]
+        await simulator.post("/api/messages", {"phone_number_id": number, "from": sender, "type": "text", "text": text})
+        replies = await _replies(simulator, phone, last, wait)
+    for reply in replies:
+        for line in lines(reply):
+            console().print(plain(line))
+    if not replies:
+        console(stderr=True).print(f"[yellow]no reply within {wait:g} s[/]; see `loquat status`, `loquat dead list` and `loquat bot logs`")
+        sys.exit(1)
+
+
+async def _number(context: Context, project: str | None) -> str:
+    if project is None and context.owner is not None:
+        return context.owner.phone_number_id
+    async with context.rest() as rest:
+        chosen = await context.project(rest, project)
+        listed = (await rest.get(f"/v1/projects/{chosen}/numbers"))["items"]
+    if not listed:
+        raise NotFound(f"project {chosen} has no number: connect one with `loquat number connect`")
+    number: str = listed[0]["phone_number_id"]
+    return number
+
+
+async def _replies(simulator: Rest, phone: Mapping[str, str], last: int, wait: float) -> list[dict[str, Any]]:
+    """What the phone gets until nothing more comes for a second."""
+    found: list[dict[str, Any]] = []
+    end = monotonic() + wait
+    while True:
+        pause = min(_MORE if found else end - monotonic(), 30.0)  # the simulator waits no longer than 30 s at a time
+        if pause <= 0:
+            return found
+        answer = await simulator.get("/api/messages", {**phone, "after": last, "wait": f"{pause:.2f}"}, patience=pause + 10)
+        if not answer["messages"] and found:
+            return found
+        found += answer["messages"]
+        last = answer["last"]
+
+
+def lines(message: dict[str, Any]) -> Iterator[str]:
+    """A message as a terminal shows it: its text, then what can be chosen."""
+    yield message["text"] or f"[{message['type']}]"
+    action: dict[str, Any] = message["raw"].get("action", {})
+    for button in action.get("buttons", ()):
+        yield f"  [ {button['reply']['title']} ]"
+    for section in action.get("sections", ()):
+        for row in section["rows"]:
+            yield f"  - {row['title']}" + (f": {row['description']}" if row.get("description") else "")
