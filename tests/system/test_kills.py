@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.system.conftest import Running
 
 from tests.system import webhooks
+from tests.system.conftest import Running
 from tests.system.world import balanced, until
 
 POINTS = [

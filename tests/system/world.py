@@ -4,6 +4,7 @@ into each project's database."""
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,7 +118,7 @@ class World:
         headers = {"X-Hub-Signature-256": signature(self.app_secret, raw) if signed is None else signed, "Content-Type": "application/json"}
         try:
             async with self.session.post(
-                f"{self.gateway}/webhooks/whatsapp", data=raw, headers=headers, timeout=aiohttp.ClientTimeout(total=20)
+                f"{self.gateway}/webhooks/whatsapp", data=io.BytesIO(raw), headers=headers, timeout=aiohttp.ClientTimeout(total=20)
             ) as response:
                 return response.status
         except (aiohttp.ClientError, OSError):

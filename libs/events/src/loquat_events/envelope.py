@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SerializeAsAny, StringConstraints
 
 ProjectKey = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 LaneKey = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -44,7 +44,7 @@ class Event(Shape, Generic[D]):
     projectid: ProjectKey
     lane: LaneKey = Field(description="serial queue within the project; an extension attribute of CloudEvents")
     traceparent: str | None = None
-    data: D
+    data: SerializeAsAny[D]
 
     @classmethod
     def of(

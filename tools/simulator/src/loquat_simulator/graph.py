@@ -51,15 +51,23 @@ def checked(body: Json) -> tuple[str, str]:
     """
     if body.get("messaging_product") != "whatsapp":
         raise GraphError(400, 100, "The parameter messaging_product is required.")
-    to = body.get("to") or body.get("recipient")
+    to, kind = body.get("to") or body.get("recipient"), str(body.get("type", "text"))
     if not isinstance(to, str) or not to:
         raise GraphError(400, 131008, _TITLES[131008], "to or recipient is required")
-    kind = body.get("type", "text")
-    content = body.get(kind) if isinstance(kind, str) else None
-    if not isinstance(content, dict):
-        raise GraphError(400, 131008, _TITLES[131008], f"{kind} is required")
-    _CHECKS.get(str(kind), _unknown)(content)  # pyright: ignore[reportUnknownArgumentType]  (JSON)
-    return to.lstrip("+"), str(kind)
+    _CHECKS.get(kind, _unknown)(_object(kind, body.get(kind)))
+    return to.lstrip("+"), kind
+
+
+def _object(field: str, value: Any) -> Json:
+    if not isinstance(value, dict):
+        raise GraphError(400, 131008, _TITLES[131008], f"{field} is required")
+    return value  # pyright: ignore[reportUnknownVariableType]  (JSON)
+
+
+def _list(field: str, value: Any, limit: int) -> list[Json]:
+    if not isinstance(value, list) or not 1 <= len(value) <= limit:  # pyright: ignore[reportUnknownArgumentType]  (JSON)
+        raise GraphError(400, 131009, _TITLES[131009], f"1 to {limit} {field} are possible")
+    return [_object(field, v) for v in value]  # pyright: ignore[reportUnknownVariableType]  (JSON)
 
 
 def _unknown(_content: Json) -> None:
@@ -76,29 +84,25 @@ def _image(content: Json) -> None:
 
 
 def _interactive(content: Json) -> None:
-    action = content.get("action")
-    body = content.get("body")
-    if not isinstance(action, dict) or not isinstance(body, dict):
-        raise GraphError(400, 131008, _TITLES[131008], "interactive.action and interactive.body are required")
+    action, body = _object("interactive.action", content.get("action")), _object("interactive.body", content.get("body"))
     if content.get("type") == "button":
-        _within("interactive.body.text", body.get("text"), _BODY)  # pyright: ignore[reportUnknownMemberType]  (JSON)
-        buttons: Any = action.get("buttons")  # pyright: ignore[reportUnknownMemberType]  (JSON)
-        _count("buttons", buttons, 3)
-        for button in buttons:
-            _within("button.title", button.get("reply", {}).get("title"), 20)
-        _distinct([b["reply"].get("id") for b in buttons])
+        _within("interactive.body.text", body.get("text"), _BODY)
+        replies = [_object("button.reply", b.get("reply")) for b in _list("buttons", action.get("buttons"), 3)]
+        _titled("button", replies, 20)
     elif content.get("type") == "list":
-        _within("interactive.body.text", body.get("text"), _TEXT)  # pyright: ignore[reportUnknownMemberType]  (JSON)
-        _within("action.button", action.get("button"), 20)  # pyright: ignore[reportUnknownMemberType]  (JSON)
-        sections: Any = action.get("sections")  # pyright: ignore[reportUnknownMemberType]  (JSON)
-        _count("sections", sections, 10)
-        rows = [r for s in sections for r in s.get("rows", [])]
-        _count("rows", rows, 10)
-        for row in rows:
-            _within("row.title", row.get("title"), 24)
-        _distinct([r.get("id") for r in rows])
+        _within("interactive.body.text", body.get("text"), _TEXT)
+        _within("action.button", action.get("button"), 20)
+        rows = [r for s in _list("sections", action.get("sections"), 10) for r in _list("rows", s.get("rows"), 10)]
+        _titled("row", _list("rows", rows, 10), 24)
     else:
         raise GraphError(400, 131009, _TITLES[131009], "interactive.type must be button or list")
+
+
+def _titled(what: str, choices: list[Json], limit: int) -> None:
+    for choice in choices:
+        _within(f"{what}.title", choice.get("title"), limit)
+    if len({str(c.get("id")) for c in choices}) != len(choices):
+        raise GraphError(400, 131009, _TITLES[131009], f"Duplicated {what} ids")
 
 
 def _within(field: str, value: object, limit: int) -> None:
@@ -106,16 +110,6 @@ def _within(field: str, value: object, limit: int) -> None:
         raise GraphError(400, 131008, _TITLES[131008], f"{field} is required")
     if len(value) > limit:
         raise GraphError(400, 131009, _TITLES[131009], f"{field} has {len(value)} characters; {limit} are the limit")
-
-
-def _count(field: str, value: object, limit: int) -> None:
-    if not isinstance(value, list) or not 1 <= len(value) <= limit:  # pyright: ignore[reportUnknownArgumentType]  (JSON)
-        raise GraphError(400, 131009, _TITLES[131009], f"1 to {limit} {field} are possible")
-
-
-def _distinct(ids: list[object]) -> None:
-    if len(set(map(str, ids))) != len(ids):
-        raise GraphError(400, 131009, _TITLES[131009], "Duplicated ids")
 
 
 _CHECKS: Final = {"text": _text, "image": _image, "interactive": _interactive}

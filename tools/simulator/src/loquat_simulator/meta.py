@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 class Meta:
-    """`/v{n}.0/...`"""
+    """The routes under `/v{n}.0`."""
 
     def __init__(self, world: World, webhooks: Webhooks) -> None:
         self._world, self._webhooks = world, webhooks

@@ -49,7 +49,7 @@ class SendQueue:
         """Takes a message in, once."""
         await self._pool.execute(
             "INSERT INTO sends (message_id, project_id, number_id, recipient, is_user_id, message, state, queued_at, deadline)"
-            " VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $7 + $8 * interval '1 second') ON CONFLICT DO NOTHING",
+            " VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7::timestamptz, $7::timestamptz + $8::float * interval '1 second') ON CONFLICT DO NOTHING",
             queued.message_id,
             project,
             queued.number_id,
