@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from loquat_common.migrate import load, migrate
+from loquat_schema_manager.adapters.store import Store
 
 from tests.tenants import Desk, Project, Tenants, open_tenants
+
+if TYPE_CHECKING:
+    from conftest import Platform
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +37,13 @@ async def project(tenants: Tenants) -> AsyncGenerator[Project]:
 async def desk(project: Project) -> Desk:
     """bot-runner and conversation-log on the test's project."""
     return await Desk.of(project)
+
+
+@pytest.fixture
+async def store(platform: Platform) -> Store:
+    """schema-manager's rows in a fresh control database, without chance."""
+    pool = await platform.pool("schema-manager")
+    async with pool.acquire() as connection:
+        migrations = load(files("loquat_schema_manager.migrations"))
+        await migrate(connection, schema="schema_manager", component="schema-manager", migrations=migrations)
+    return Store(pool, lambda: 0.0)

@@ -16,7 +16,8 @@ from loquat_events.projects import TemplateSealed
 
 from loquat_schema_manager.adapters.store import Store
 
-_AGAIN: Final = 2.0  # seconds between two looks at a cluster that is away
+AGAIN: Final = 2.0
+"""Seconds between two looks at a cluster that is away."""
 
 
 class NotSealed(Exception):
@@ -34,7 +35,10 @@ class Templates:
         store: Store,
         bus: Bus,
         clock: Callable[[], datetime],
+        *,
+        again: float = AGAIN,
     ) -> None:
+        self._again = again
         self._missing = list(clusters)
         self._version, self._build, self._store, self._bus, self._clock = version, build, store, bus, clock
         self._log = get_logger()
@@ -46,7 +50,7 @@ class Templates:
                 if await self._sealed(cluster):
                     self._missing.remove(cluster)
             if self._missing:
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(self._again)
 
     async def ping(self) -> None:
         """Ready means that projects can be created on every cluster.
