@@ -14,8 +14,7 @@ NAME: Final = "Demo"
 _READY_LIMIT: Final = 60.0  # seconds; half a second is usual
 _SIMULATOR_LIMIT: Final = 20.0  # seconds; one is usual
 _LOOK: Final = 0.1
-_NOT_FOUND: Final = 404
-_CONFLICT: Final = 409
+_LISTED_LIMIT: Final = 10.0  # seconds; a tenth is usual
 
 
 class NotReady(Trouble):
@@ -70,12 +69,17 @@ async def introduce(simulator: str, number: DemoNumber, *, gateway: str, app_sec
 
 
 async def connect_number(rest: Rest, project: str, number: DemoNumber) -> None:
-    """Connects the number to the project, once."""
-    try:
-        listed = await rest.get(f"/v1/projects/{project}/numbers")
-        if any(n["phone_number_id"] == number.phone_number_id for n in listed["items"]):
-            return
-        await rest.post(f"/v1/projects/{project}/numbers", number.model_dump())
-    except Refused as refused:
-        if refused.status not in {_NOT_FOUND, _CONFLICT}:
-            raise  # else: the project was deleted, or its owner moved the number
+    """Connects the number to the project, once. Its owner may have deleted the project or moved the number since: that stays so."""
+    end = monotonic() + _LISTED_LIMIT
+    while True:
+        try:
+            listed = await rest.get(f"/v1/projects/{project}/numbers")
+            if not any(n["phone_number_id"] == number.phone_number_id for n in listed["items"]):
+                await rest.post(f"/v1/projects/{project}/numbers", number.model_dump())
+        except Refused as refused:
+            if refused.code == "project_not_ready" and monotonic() < end:
+                await asyncio.sleep(_LOOK)  # the gateway hears of a ready project a moment after the provisioner says so
+                continue
+            if refused.code not in {"not_found", "number_taken", "project_not_ready"}:
+                raise
+        return
