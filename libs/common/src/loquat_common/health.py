@@ -12,6 +12,7 @@ from loquat_common import metrics
 from loquat_common.logs import get_logger
 
 Ping = Callable[[], Awaitable[None]]
+Measure = Callable[[], Awaitable[object]]
 _PING_LIMIT: Final = 2.0  # seconds; a probe waits 3 to 5 by custom
 
 
@@ -21,6 +22,7 @@ class Health:
     def __init__(self) -> None:
         self._pings: dict[str, Ping] = {}
         self._facts: dict[str, str] = {}
+        self._gauges: dict[str, Measure] = {}
         self._log = get_logger()
 
     def add(self, name: str, ping: Ping) -> None:
@@ -30,6 +32,10 @@ class Health:
     def note(self, name: str, value: str) -> None:
         """A fact for `/readyz`, such as the isolation level."""
         self._facts[name] = value
+
+    def measure(self, name: str, take: Measure) -> None:
+        """`take` brings gauges up to date that cost a question, such as lag: only when somebody asks for the metrics."""
+        self._gauges[name] = take
 
     async def check(self) -> dict[str, str]:
         """`ok` or what is wrong, by name. All pings at once, each within 2 s."""
@@ -62,5 +68,13 @@ class Health:
         body = {"status": "ok" if ready else "not ready", "checks": checks, "facts": self._facts}
         return web.json_response(body, status=200 if ready else 503)
 
+    async def _take(self, name: str, take: Measure) -> None:
+        try:
+            async with asyncio.timeout(_PING_LIMIT):
+                await take()
+        except Exception as error:  # noqa: BLE001  (one gauge that cannot be measured must not hide all others)
+            self._log.warning("metrics.not_measured", gauge=name, error=type(error).__name__)
+
     async def _metrics(self, _request: web.Request) -> web.Response:
+        await asyncio.gather(*(self._take(name, take) for name, take in self._gauges.items()))
         return web.Response(body=metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

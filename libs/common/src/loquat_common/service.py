@@ -67,6 +67,7 @@ class Service:
                 raise BusUnavailable(f"the subscription {name} has not heard from the bus lately")
 
         self.health.add(f"subscription {name}", ping)
+        self.health.measure(f"lag of {name}", subscription.lag)
 
     async def ready(self, life: Lifecycle) -> None:
         """Opens the internal port, last: who asks there before is told that nothing listens."""
