@@ -46,12 +46,16 @@ async def test_a_kill_there_loses_nothing_and_doubles_nothing(running: Running, 
         return running.fired(point)
 
     await until(fired, f"{point} was passed")
+    database = await world.database(project)
+    prefix = f"{point} "
+
+    async def heard() -> bool:
+        return await database.fetchval("SELECT count(*) FROM public.heard WHERE starts_with(said, $1)", prefix) >= 3
+
+    await until(heard, "the bot wrote its three rows")
     ledger = await world.quiet(project)
     assert balanced(ledger), ledger
     assert ledger["dead"] == 0
-
-    database = await world.database(project)
-    prefix = f"{point} "
     assert await database.fetchval("SELECT count(*) FROM public.heard WHERE starts_with(said, $1)", prefix) == 3
     wanted = [f"{word}: {point} {n}" for n in range(3) for word in ("one", "two")]
 

@@ -157,8 +157,11 @@ class World:
         """The ledger once nothing of the project waits or is deferred."""
 
         async def still() -> dict[str, int] | None:
-            ledger = await self.good("GET", f"/v1/projects/{project}/ledger")
-            return ledger if ledger["waiting"] == 0 and ledger["deferred"] == 0 else None
+            answer = await self.rest("GET", f"/v1/projects/{project}/ledger")
+            if answer.status == 503:  # who answers it was killed
+                return None
+            ledger: dict[str, int] = answer.body
+            return ledger if answer.status == 200 and ledger["waiting"] == 0 and ledger["deferred"] == 0 else None
 
         return await until(still, f"{project} is quiet", 60)
 

@@ -38,7 +38,7 @@ async def serve(settings: Settings) -> None:
         life.spawn("directory", table.run())
         await table.caught_up()
         directory = Directory(table)
-        recorder = Recorder(ProjectRecord(pools), directory, Failpoints(settings.failpoints_dir), lambda: datetime.now(UTC))
+        recorder = Recorder(ProjectRecord(pools), directory, bus, Failpoints(settings.failpoints_dir), lambda: datetime.now(UTC))
         topics, batching = [INBOX, OUTBOX, RECEIPTS], Batching(settings.batch, settings.linger)
         service.follow(life, "record", bus.subscribe_batches("conversation-log", topics, recorder.handle, batching))
         api = RecordApi(Queries(pools), directory, internal_auth(Verifier(settings.trusted_keys, "conversation-log")))

@@ -22,4 +22,4 @@ def open_bus(settings: ServiceSettings, service: Service, pool: Pool) -> Bus:
         from loquat_common.bus.kafka import KafkaBus  # noqa: PLC0415  (a laptop on the Postgres bus need not load the client)
 
         return KafkaBus(pool, settings, service)
-    return PostgresBus(pool, settings.platform_dsn.get_secret_value(), service)
+    return PostgresBus(pool, settings.platform_dsn.get_secret_value(), service, lease=settings.bus_lease)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from loquat_common.bus.port import Dead, Defer, Done, Outcome, Received
+from loquat_common.bus.port import Bus, Dead, Defer, Done, Outcome, Received
 from loquat_common.db import WrongDatabase
 from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
@@ -25,8 +25,9 @@ _NOT_YET = 1.0  # seconds until a project that is being made is looked at again
 class Recorder:
     """The handler of inbox, outbox and receipts."""
 
-    def __init__(self, record: Record, directory: Directory, failpoints: Failpoints, clock: Callable[[], datetime]) -> None:
-        self._record, self._directory, self._failpoints, self._clock = record, directory, failpoints, clock
+    def __init__(self, record: Record, directory: Directory, bus: Bus, failpoints: Failpoints, clock: Callable[[], datetime]) -> None:
+        self._record, self._directory, self._bus = record, directory, bus
+        self._failpoints, self._clock = failpoints, clock
 
     async def handle(self, batch: Sequence[Received]) -> Sequence[Outcome]:
         """An outcome per event. All are of one project."""
@@ -41,7 +42,9 @@ class Recorder:
         except WrongDatabase:
             return [Defer(_NOT_YET, "the directory is out of date") for _ in batch]
         self._failpoints.hit("conversation_log.after_record")
-        return outcomes
+        await self._bus.publish(*(change for outcome in outcomes if isinstance(outcome, Done) for change in outcome.publish))
+        self._failpoints.hit("conversation_log.after_changes")
+        return [Done() if isinstance(outcome, Done) else outcome for outcome in outcomes]
 
     async def _halving(self, project: ProjectListed, batch: list[Received]) -> list[Outcome]:
         try:

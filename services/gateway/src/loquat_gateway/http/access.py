@@ -57,6 +57,11 @@ class Access:
         """Whether the directory lists it."""
         return self._directory.get(project) is not None
 
+    def ready(self, project: str) -> bool:
+        """Whether the directory lists it as ready."""
+        listed = self._directory.get(project)
+        return listed is not None and listed.state == "ready"
+
     def projects(self, actor: Actor) -> list[str]:
         """The ready projects of the caller's organization."""
         return [p.project_id for p in self._directory.of_organization(actor.organization or "") if p.state == "ready"]

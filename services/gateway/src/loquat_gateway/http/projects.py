@@ -100,12 +100,15 @@ class Projects:
         """One project."""
         actor = await self._access.project(request, path.project_id)
         try:
-            return Project.model_validate(await self._provisioner.call("GET", f"/internal/projects/{path.project_id}", actor=actor))
+            shown = Project.model_validate(await self._provisioner.call("GET", f"/internal/projects/{path.project_id}", actor=actor))
         except Problem as problem:
             requested = await self._people.requested(path.project_id)
             if problem.status != web.HTTPNotFound.status_code or requested is None or self._access.known(path.project_id):
                 raise
             return Project.requested(requested.project_id, requested.organization, requested.name, requested.at)
+        # What this gateway has not heard of yet it would still refuse: it does not call it ready.
+        usable = shown.status != "ready" or self._access.ready(path.project_id)
+        return shown if usable else shown.model_copy(update={"status": "creating"})
 
     async def retry(self, request: web.Request, *, path: OneProject) -> Project:
         """Goes on where it failed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import asyncpg
@@ -73,10 +74,13 @@ class Commands:
             attempts = next((s.attempts for s in steps if s.name == step), 0)
             if (failure := await self._try(project_id, step)) is not None:
                 return await self._failed(project_id, step, failure, attempts + 1)
+        if project.state != "ready":  # whoever reads "ready" here can use it everywhere: the directory knows first
+            placed = await self._store.get(project_id) or project
+            await self._bus.publish(self._listed(replace(placed, state="ready")))
         project = await self._store.state(project_id, "ready")
         stepped = [self._stepped(project_id, s.name) for s in (await self._store.steps([project_id]))[project_id]]
         ready = self._event(ProjectReady(project_id=project_id, at=project.ready_at or self._clock()), project_id, "ready")
-        return Done((*stepped, self._listed(project), ready))
+        return Done((*stepped, ready))
 
     async def _try(self, project_id: str, step: str) -> str | None:
         """None if it succeeded, else the reason, for people."""
