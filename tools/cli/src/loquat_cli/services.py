@@ -22,7 +22,7 @@ TENANTS: Final = "tenants"
 """The name of the only cluster of project databases here."""
 KEEPERS: Final = ("provisioner", "connector")
 """Services that seal secrets."""
-_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "JAVA_HOME")
+_INHERITED: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "JAVA_HOME")
 _THE_USERS_OWN: Final = ("LOQUAT_URL", "LOQUAT_API_KEY")
 _ARENAS: Final = {"MALLOC_ARENA_MAX": "2"}  # glibc keeps an arena per thread otherwise: memory of an idle service
 

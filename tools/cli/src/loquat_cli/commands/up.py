@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 
 from loquat_embedded.datadir import ClusterFailed
 from loquat_embedded.postgres import NoPostgres, PortBusy
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from loquat_cli.errors import Trouble
 from loquat_cli.logfiles import last_lines
@@ -22,11 +23,24 @@ class WrongSettings(Trouble):
     """The environment says something that cannot be."""
 
 
-class Stop:
-    """Ctrl-C, SIGTERM and the terminal's end: the first asks for an orderly stop, the second for a quick one."""
+class Voice:
+    """Speaks to the terminal. A terminal that is gone must not stop the platform, nor its orderly end."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
+
+    def say(self, *what: RenderableType) -> None:
+        """Prints, if somebody is there."""
+        with contextlib.suppress(OSError):
+            for each in what:
+                self._out.print(each)
+
+
+class Stop:
+    """Ctrl-C, SIGTERM and the terminal's end: the first asks for an orderly stop, the second for a quick one."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
         self._main = asyncio.current_task()
         self._asked = False
         self.stack: Stack | None = None
@@ -40,40 +54,40 @@ class Stop:
     def _signalled(self) -> None:
         if not self._asked and self._main is not None:
             self._asked = True
-            self._out.print("stopping; once more to stop at once")
             self._main.cancel()
+            self._voice.say("stopping; once more to stop at once")
         elif self.stack is not None:
             self.stack.hurry()
 
 
 async def up() -> None:
     """Start everything on this machine and stay until Ctrl-C."""
-    out = console()
-    stop = Stop(out)
+    voice = Voice(console())
+    stop = Stop(voice)
     stop.install()
     try:
-        await _run(out, stop)
+        await _run(voice, stop)
     except asyncio.CancelledError:
-        out.print("stopped")
+        voice.say("stopped")
     except (ClusterFailed, NoPostgres, PortBusy) as error:
         raise Trouble(str(error)) from None
 
 
-async def _run(out: Console, stop: Stop) -> None:
-    stack = Stack(_settings(), tell=lambda stage: out.print(f"[dim]{stage} ...[/]"), died=lambda process: _died(out, stack, process))
+async def _run(voice: Voice, stop: Stop) -> None:
+    stack = Stack(_settings(), tell=lambda stage: voice.say(f"[dim]{stage} ...[/]"), died=lambda process: _died(voice, stack, process))
     stop.stack = stack
     async with stack:
-        _show(out, stack)
+        _show(voice, stack)
         await asyncio.Event().wait()
 
 
-def _died(out: Console, stack: Stack, process: Process) -> None:
+def _died(voice: Voice, stack: Stack, process: Process) -> None:
     """Says it at the first death and at every fifth of a crash loop, then with its last words."""
     loop = process.state == "crash loop" and process.deaths % 5 == 0
     if loop or process.state == "failed" or process.deaths == 1:
-        out.print(_obituary(process))
+        voice.say(_obituary(process))
     if (loop or process.state == "failed") and stack.is_up:
-        out.print("\n".join(f"  [dim]{plain(line)}[/]" for line in last_lines(stack.home.log(process.name), 5)))
+        voice.say(*(f"  [dim]{plain(line)}[/]" for line in last_lines(stack.home.log(process.name), 5)))
 
 
 def _settings() -> StackSettings:
@@ -93,7 +107,7 @@ def _obituary(process: Process) -> str:
     return f"[yellow]{name} ended[/] ({end}); it is started again"
 
 
-def _show(out: Console, stack: Stack) -> None:
+def _show(voice: Voice, stack: Stack) -> None:
     simulator = f"{stack.simulator}/"
     rows = [
         ("Talk to the demo bot", simulator),
@@ -102,6 +116,5 @@ def _show(out: Console, stack: Stack) -> None:
         ("Owner, API key", stack.home.owner_file),
         ("Logs", stack.logs),
     ]
-    out.print()
-    out.print(table(("[bold green]Loquat is up[/]", ""), rows))
-    out.print('\nTry [bold]loquat say "hello"[/] in another terminal. Ctrl-C stops everything.')
+    voice.say("", table(("[bold green]Loquat is up[/]", ""), rows))
+    voice.say('\nTry [bold]loquat say "hello"[/] in another terminal. Ctrl-C stops everything.')
