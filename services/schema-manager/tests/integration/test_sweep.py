@@ -129,6 +129,14 @@ async def test_work_goes_on_during_a_migration_and_after_it(tenants: Tenants, pr
 
 
 @pytest.mark.promise("P5")
+async def test_a_tenants_views_do_not_hold_up_an_added_column(tenants: Tenants, project: Project) -> None:
+    editor = await project.login("editor")
+    await editor.execute("CREATE VIEW report AS SELECT * FROM public.contacts")
+    await editor.execute("CREATE MATERIALIZED VIEW counts AS SELECT name, count(*) FROM public.contacts GROUP BY name")
+    assert isinstance(await shapes(tenants).bring_forward(target_of(project)), Forward)
+
+
+@pytest.mark.promise("P5")
 async def test_a_tenants_session_that_holds_a_lock_is_ended_and_others_are_not(tenants: Tenants, project: Project, desk: Desk) -> None:
     sitting, resting = await project.login("bot"), await project.login("direct")
     await resting.execute("BEGIN")

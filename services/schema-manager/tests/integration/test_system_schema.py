@@ -93,6 +93,17 @@ async def test_a_project_may_read_three_tables_call_one_function_and_nothing_els
     assert not await root.fetchval("SELECT has_database_privilege($1, current_database(), 'TEMPORARY, CREATE')", project.names.owner)
 
 
+@pytest.mark.promise("P5")
+async def test_no_row_type_of_the_platforms_can_become_a_tenants_column(project: Project) -> None:
+    """Such a column would block every later ALTER TABLE of that table."""
+    root = await project.root()
+    usable = await root.fetch(
+        "SELECT t.typname FROM pg_type AS t WHERE t.typowner = 'loquat_system'::regrole AND t.typrelid <> 0 AND has_type_privilege($1, t.oid, 'USAGE')",
+        project.names.owner,
+    )
+    assert usable == []
+
+
 async def _fresh(tenants: Tenants, *steps: int) -> str:
     """A database made of loquat_base by the system's migrations, up to each of `steps` in turn; its name."""
     name, manager = f"shape_{uuid4().hex[:12]}", tenants.as_service("schema-manager")

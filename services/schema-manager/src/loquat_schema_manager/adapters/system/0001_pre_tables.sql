@@ -3,7 +3,7 @@
 
 -- Global form (no IN SCHEMA): only this form takes away what PUBLIC has by default.
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
-ALTER DEFAULT PRIVILEGES REVOKE USAGE ON TYPES FROM PUBLIC;     -- does not reach row types; see the three REVOKEs below
+ALTER DEFAULT PRIVILEGES REVOKE USAGE ON TYPES FROM PUBLIC;     -- does not reach row types; see the end of this file
 GRANT USAGE ON SCHEMA public, loquat TO loquat_service;
 
 -- ---------------------------------------------------------------- public: the three tables a project may read
@@ -57,7 +57,6 @@ CREATE INDEX messages_conversation_id__lq ON public.messages (conversation_id, s
 CREATE UNIQUE INDEX messages_wamid_out__lq ON public.messages (wamid) WHERE direction = 'out';  -- receipts find their message
 CREATE INDEX messages_wamid_in__lq ON public.messages (wamid) WHERE direction = 'in';           -- what a reply or a reaction is about
 
-REVOKE USAGE ON TYPE public.contacts, public.conversations, public.messages FROM PUBLIC;  -- a column of this type would block our ALTER TABLE
 GRANT SELECT ON public.contacts, public.conversations, public.messages TO loquat_conversation_log;
 GRANT SELECT ON public.conversations TO loquat_bot_runner;
 
@@ -162,3 +161,12 @@ CREATE TABLE loquat.system_automations (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX ON loquat.system_automations (bot_id);
+
+-- A tenant's column of a table's row type would block every later ALTER TABLE of that table. Every migration that makes a table says this again.
+DO $$
+DECLARE t regclass;
+BEGIN
+  FOR t IN SELECT oid FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'loquat'::regnamespace) AND relkind = 'r' LOOP
+    EXECUTE format('REVOKE USAGE ON TYPE %s FROM PUBLIC', t);
+  END LOOP;
+END $$;

@@ -1,0 +1,92 @@
+-- bot: privilege
+SELECT * FROM loquat.events
+
+-- bot: privilege
+SELECT * FROM loquat.bot_configuration
+
+-- bot: privilege
+INSERT INTO loquat.results VALUES (gen_random_uuid(), gen_random_uuid(), 1, '{}')
+
+-- bot: privilege
+SELECT nextval('loquat.outbox_seq_seq')
+
+-- bot: privilege
+SELECT loquat.commit_run('{event}', 0, '{}')
+
+-- editor: privilege
+SELECT * FROM loquat.begin_run('{}')
+
+-- direct: privilege
+SELECT * FROM loquat.record_inbound('[]')
+
+-- bot: privilege
+SELECT loquat.apply_statuses('[]')
+
+-- bot: privilege
+SELECT loquat.open_project('mine', 99)
+
+-- bot: privilege
+CREATE FUNCTION loquat.evil() RETURNS int LANGUAGE sql RETURN 1
+
+-- bot: privilege
+CREATE OR REPLACE FUNCTION loquat.status_rank(status text) RETURNS int LANGUAGE sql RETURN 9
+
+-- editor: privilege
+ALTER FUNCTION loquat.record_result SET search_path = public
+
+-- editor: privilege
+CREATE SCHEMA mine
+
+-- editor: privilege
+DROP SCHEMA public CASCADE
+
+-- editor: privilege
+ALTER SCHEMA loquat RENAME TO gone
+
+-- editor: privilege
+ALTER DEFAULT PRIVILEGES FOR ROLE loquat_system GRANT ALL ON TABLES TO PUBLIC
+
+-- bot: privilege
+SELECT * FROM loquat.ledger()
+
+-- bot: privilege
+SELECT * FROM loquat.whoami()
+
+-- direct: privilege
+SELECT * FROM loquat.updates
+
+-- editor: privilege
+UPDATE loquat.identity SET epoch = 99
+
+-- bot: privilege
+SELECT * FROM loquat.addresses
+
+-- bot: privilege
+UPDATE loquat.migrations SET checksum = 'x'
+
+-- bot: privilege
+SELECT loquat.move_to_open('{event}')
+
+-- bot: privilege
+SELECT loquat.apply_result(NULL, NULL)
+
+-- bot: privilege
+SELECT loquat.lock_keys(ARRAY['x'])
+
+-- bot: privilege
+SELECT loquat.clear_outbox(ARRAY['{event}']::uuid[])
+
+-- editor: privilege
+SELECT loquat.record_outbound('[]')
+
+-- direct: privilege
+SELECT loquat.apply_receipts('[]')
+
+-- bot: privilege
+SELECT loquat.reply_id('{event}', 1)
+
+-- bot: privilege
+CREATE TABLE typed (r loquat.results)
+
+-- bot: privilege
+DO $$ BEGIN PERFORM loquat.commit_run('{event}', 0, '{}'); END $$
