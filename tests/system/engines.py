@@ -3,5 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from loquat_embedded.kafka import missing
 
-ENGINES = [pytest.param("postgres", id="postgres")]
+LACK = missing()
+ENGINES = [
+    pytest.param("postgres", id="postgres"),
+    pytest.param("kafka", id="kafka", marks=[pytest.mark.kafka, pytest.mark.skipif(LACK is not None, reason=f"no real Kafka here: {LACK}")]),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,9 @@ class BusSettings(BaseSettings):
     environment: Literal["development", "test", "production"] = "development"
     bus: Literal["postgres", "kafka"] = Field(default="postgres", description="the engine: postgres (embedded default) or kafka")
     bus_lease: float = Field(default=10.0, ge=1, le=120, description="seconds after which a silent member of a group loses its partitions")
+    replica: str = Field(
+        default_factory=socket.gethostname, description="name of this replica among those of its service; its place in Kafka's groups"
+    )
     kafka_servers: str = Field(default="127.0.0.1:9092", description="bootstrap servers, comma-separated; used when bus is kafka")
     kafka_single_broker: bool = Field(
         default=False, description="allow a production broker with fewer than 3 replicas or min.insync.replicas below 2"
