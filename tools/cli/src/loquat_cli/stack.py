@@ -12,18 +12,20 @@ from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
+from loquat_embedded.kafka import Kafka
 from loquat_embedded.postgres import Cluster
 from loquat_events.catalog import SERVICES, Service
 
 from loquat_cli import demo
 from loquat_cli.child import Child
+from loquat_cli.courtesy import Courtesy
 from loquat_cli.databases import bootstrap_platform, bootstrap_tenants, platform_cluster, tenants_cluster
 from loquat_cli.errors import Trouble
 from loquat_cli.home import Home
 from loquat_cli.logfiles import last_lines
 from loquat_cli.owner import Owner, OwnerLost, create_owner
 from loquat_cli.ports import Ports
-from loquat_cli.process import Process
+from loquat_cli.process import Process, Startable
 from loquat_cli.rest import Rest
 from loquat_cli.restarts import Restarts
 from loquat_cli.secrets import StackSecrets
@@ -85,8 +87,10 @@ class Stack:
         ports = Ports.choose(self.settings)
         ports.check()
         await self._open.enter_async_context(self.supervisor)
-        await self._start_databases(ports)
-        self.plan = Plan(self.settings, self.home.path, ports, self.secrets, self.platform, self.tenants, "", os.environ, self._overrides)
+        servers = await self._start_engines(ports)
+        self.plan = Plan(
+            self.settings, self.home.path, ports, self.secrets, self.platform, self.tenants, servers, os.environ, self._overrides
+        )
         self.gateway, self.simulator = self.plan.gateway, self.plan.simulator
         self.supervisor.note(
             gateway=self.gateway,
@@ -101,16 +105,28 @@ class Stack:
             self.owner = await self._demo(self.owner)
         self.is_up = True
 
-    async def _start_databases(self, ports: Ports) -> None:
-        self._tell("starting the databases")
+    async def _start_engines(self, ports: Ports) -> str:
+        """The clusters, and Kafka where the bus is; where clients find it."""
+        self._tell("starting the databases" + (" and Kafka" if ports.kafka else ""))
         home, durable = self.home.path, self.settings.durable
         self.platform = platform_cluster(home, ports.platform.number, durable=durable)
         self.tenants = tenants_cluster(home, ports.tenants.number, durable=durable)
-        phase = [("platform", self.platform, self.platform.home / "log"), ("tenants", self.tenants, self.tenants.home / "log")]
-        await self.supervisor.start(phase)
+        engines: list[tuple[str, Startable, Path]] = [
+            ("platform", self.platform, self.platform.home / "log"),
+            ("tenants", self.tenants, self.tenants.home / "log"),
+        ]
+        servers = ""
+        if ports.kafka:
+            kafka = Kafka(home / "kafka", port=ports.kafka[0].number, controller_port=ports.kafka[1].number)
+            engines.append(("kafka", kafka, kafka.home / "log"))
+            servers = kafka.servers
+        await self.supervisor.start(engines)
+        courtesy = asyncio.create_task(Courtesy(lambda: self.tenants.pid).run(), name="courtesy")
+        self._open.callback(courtesy.cancel)
         async with asyncio.TaskGroup() as both:
             both.create_task(bootstrap_platform(self.platform, self.secrets))
             both.create_task(bootstrap_tenants(self.tenants, self.secrets))
+        return servers
 
     async def _start_services(self) -> None:
         self._tell("starting the services")

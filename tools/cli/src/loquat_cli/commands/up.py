@@ -7,6 +7,7 @@ import contextlib
 import signal
 
 from loquat_embedded.datadir import ClusterFailed
+from loquat_embedded.kafka import KafkaFailed, NoKafka
 from loquat_embedded.postgres import NoPostgres, PortBusy
 from pydantic import ValidationError
 from rich.console import Console, RenderableType
@@ -69,7 +70,7 @@ async def up() -> None:
         await _run(voice, stop)
     except asyncio.CancelledError:
         voice.say("stopped")
-    except (ClusterFailed, NoPostgres, PortBusy) as error:
+    except (ClusterFailed, KafkaFailed, NoKafka, NoPostgres, PortBusy) as error:
         raise Trouble(str(error)) from None
 
 
