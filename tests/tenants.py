@@ -32,6 +32,9 @@ SHORTER = {
 }
 """As the tenant cluster's, but reached sooner."""
 
+WAITING = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+"""Whether somebody waits for a lock in this database."""
+
 
 @dataclass(slots=True)
 class Project:

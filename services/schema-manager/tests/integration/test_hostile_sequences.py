@@ -14,7 +14,8 @@ import pytest
 from loquat_embedded.binaries import programs
 from loquat_provisioner.domain.life import LOGINS
 
-from tests.tenants import PASSWORD, Desk, Project, Tenants, message
+from tests.system.world import until
+from tests.tenants import PASSWORD, Desk, Tenants, message
 from tests.yard import Yard, classify, open_yard
 
 pytestmark = [pytest.mark.promise("P4"), pytest.mark.promise("P5")]
@@ -67,8 +68,11 @@ async def test_a_bot_that_sits_on_its_result_holds_up_its_own_conversation_alone
         await yard.run_event(yard.victim)
         with pytest.raises(asyncpg.LockNotAvailableError):
             await desk.commit(second, begun["version"], {})
-    while not bot.is_closed():
-        await asyncio.sleep(0.05)
+
+    async def ended() -> bool:
+        return bot.is_closed()
+
+    await until(ended, "the reaper ends the session")
     assert (await desk.commit(second, begun["version"], {}))["status"] == "committed"
 
 
@@ -87,9 +91,11 @@ async def test_what_a_login_changes_of_itself_is_put_back(yard: Yard) -> None:
     await bot.execute("SET ROLE NONE")
     await bot.execute(f"ALTER ROLE {login} PASSWORD 'mine'; ALTER ROLE {login} SET statement_timeout = 0")
     await bot.execute(f"ALTER ROLE {login} IN DATABASE {yard.victim.database} SET role = none")
-    async with asyncio.timeout(10):
-        while f"put back {login}" not in yard.acts[acts:]:
-            await asyncio.sleep(0.05)
+
+    async def put_back() -> bool:
+        return f"put back {login}" in yard.acts[acts:]
+
+    await until(put_back, "the reaper puts it back")
     again = await yard.victim.login("bot")
     assert await again.fetchval("SELECT current_user") == yard.victim.names.owner
     await yard.run_event(yard.victim)
@@ -111,18 +117,16 @@ async def test_a_project_over_its_size_keeps_its_editor_alone_until_it_has_made_
     editor = await project.login("editor")
     await editor.execute("DROP TABLE fat")
     await admin.execute("UPDATE loquat_operations.projects SET size_limit = 1 << 30 WHERE database = $1", project.database)
-    async with asyncio.timeout(10):
-        while (bot := await _try(project)) is None:
-            await asyncio.sleep(0.05)
-    await bot.close()
+
+    async def let_in() -> bool:
+        try:
+            await (await project.login("bot")).close()
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            return False
+        return True
+
+    await until(let_in, "the other logins come back")
     await yard.run_event(project)
-
-
-async def _try(project: Project) -> asyncpg.Connection[asyncpg.Record] | None:
-    try:
-        return await project.login("bot")
-    except asyncpg.InvalidAuthorizationSpecificationError:
-        return None
 
 
 async def test_a_tenant_that_drops_all_it_owns_loses_its_own_tables_only(yard: Yard) -> None:

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.tenants import Desk, Project, message
+from tests.system.world import until
+from tests.tenants import WAITING, Desk, Project, message
 
 pytestmark = pytest.mark.promise("P2")
 
@@ -127,6 +128,33 @@ async def test_one_wamid_told_for_two_messages_does_not_stop_the_batch(desk: Des
     await desk.receipts(receipt(one, "accepted", wamid="wamid.twice"))
     await desk.receipts(receipt(two, "accepted", wamid="wamid.twice"))
     assert [(await row(project, k))["status"] for k in (one, two)] == ["accepted", "accepted"]
+
+
+@pytest.mark.parametrize("first", ["message", "receipt", "wamid"])
+async def test_of_a_receipt_and_its_message_at_the_same_time_the_second_sees_the_first(desk: Desk, project: Project, first: str) -> None:
+    """The first is not committed when the second comes: the second waits for it, else neither would see the other."""
+    begun = await desk.begin(message("user_id:u1"))
+    echo = {"id": str(uuid4()), "conversation_id": str(begun["conversation_id"]), "type": "text", "wamid": "wamid.x", "sender": "person"}
+    key, read = await sent(desk), receipt("wamid.x", "read")
+    other, root = await Desk.of(project), await project.root()
+    moves = {
+        "message": (lambda: desk.outbound(echo), lambda: other.receipts(read)),
+        "receipt": (lambda: desk.receipts(read), lambda: other.outbound(echo)),
+        "wamid": (lambda: desk.receipts(receipt(key, "accepted", wamid="wamid.x")), lambda: other.receipts(read)),
+    }
+    begin, follow = moves[first]
+    await desk.log.execute("BEGIN")
+    await begin()
+    second = asyncio.create_task(follow())
+
+    async def waits() -> bool:
+        return second.done() or await root.fetchval(WAITING)
+
+    await until(waits, "the second waits for the first")
+    await desk.log.execute("COMMIT")
+    await second
+    assert (await row(project, "wamid.x"))["status"] == "read"
+    assert await root.fetchval("SELECT count(*) FROM loquat.receipts") == 0
 
 
 async def test_receipts_and_messages_from_four_connections_in_random_order_lose_nothing(desk: Desk, project: Project) -> None:

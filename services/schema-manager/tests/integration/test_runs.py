@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,7 +10,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tests.tenants import Desk, Project, message, order
+from tests.system.world import until
+from tests.tenants import WAITING, Desk, Project, message, order
 
 pytestmark = pytest.mark.promise("P2")
 
@@ -222,6 +224,24 @@ async def test_a_run_under_a_conversation_that_ended_meanwhile_is_superseded(des
     assert (await desk.commit(one, 0, {"state": "right"}))["status"] == "committed"
     root = await project.root()
     assert await root.fetchval("SELECT state FROM public.conversations WHERE status = 'open'") == "right"
+
+
+async def test_a_commit_that_waited_while_its_event_was_moved_begins_again(desk: Desk, project: Project) -> None:
+    event, root = message("user_id:u1"), await project.root()
+    begun = await desk.begin(event)
+    await root.execute("BEGIN")
+    await root.execute("UPDATE public.conversations SET status = 'closed'")
+    late = asyncio.create_task(desk.commit(event, begun["version"], {"state": "late"}))
+    watcher = await project.root()
+
+    async def waits() -> bool:
+        return await watcher.fetchval(WAITING)
+
+    await until(waits, "the commit waits for the conversation")
+    await root.execute("SELECT loquat.move_to_open($1)", UUID(event["id"]))
+    await root.execute("COMMIT")
+    assert (await late)["status"] == "superseded"
+    assert (await desk.begin(event))["conversation_id"] != begun["conversation_id"]
 
 
 async def test_an_unknown_event_cannot_be_committed(desk: Desk) -> None:
