@@ -40,6 +40,10 @@ send_queue = Gauge("loquat_send_queue_messages", "Messages that wait to be sent.
 # Databases
 pool_connections = Gauge("loquat_pool_connections", "Open connections to project databases.", registry=REGISTRY)
 reaped = Counter("loquat_reaped_sessions_total", "Tenant sessions ended by the reaper.", ("reason",), registry=REGISTRY)
+schema_attempts = Counter(
+    "loquat_schema_attempts_total", "Project databases tried to be brought to the current schema.", ("outcome",), registry=REGISTRY
+)
+schema_behind = Gauge("loquat_schema_behind_databases", "Project databases whose schema is not the current one.", registry=REGISTRY)
 project_steps = Counter("loquat_project_steps_total", "Steps of projects' lives.", ("step", "status"), registry=REGISTRY)
 
 

@@ -28,6 +28,7 @@ from loquat_schema_manager.domain.shapes import Failing, Forward, Gone, Hindered
 from loquat_schema_manager.handlers.sweep import Sweep
 from pydantic import SecretStr
 
+from tests.system.world import until
 from tests.tenants import PASSWORD, Desk, Project, Tenants, message
 
 if TYPE_CHECKING:
@@ -102,7 +103,29 @@ async def test_a_ready_project_is_noted_once_and_a_current_one_needs_nothing_mor
     assert await sweep.once() == 0
     progress = await store.progress(attempts.shapes.version)
     assert (progress.total, progress.behind, progress.failing) == (1, 0, ())
-    assert await store.until_due(attempts.shapes.version) is None
+    assert await store.outlook(attempts.shapes.version) == (0, None)
+
+
+async def test_a_running_sweep_wakes_when_the_directory_changes(tenants: Tenants, project: Project, store: Store) -> None:
+    sweep = Sweep(store, shapes(tenants).version, shapes(tenants).bring_forward, 2)
+    running = asyncio.create_task(sweep.run())
+    sweep.listed(*listed(project))
+
+    async def done() -> bool:
+        progress = await store.progress(shapes(tenants).version)
+        return (progress.total, progress.behind) == (1, 0)
+
+    await until(done, "the project is brought forward", 10)
+    key, _ = listed(project)
+    sweep.listed(key, None)
+
+    async def forgotten() -> bool:
+        return (await store.progress(shapes(tenants).version)).total == 0
+
+    await until(forgotten, "the project is forgotten", 10)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
 
 
 async def test_two_replicas_bring_every_database_forward_once(tenants: Tenants, store: Store) -> None:
@@ -167,7 +190,8 @@ async def test_a_lock_of_the_platforms_own_is_respected_and_the_database_left_fo
     assert await holder.fetchval("SELECT 1") == 1
     (failing,) = (await store.progress(shapes(tenants).version)).failing
     assert (failing.target, failing.attempts, failing.reason) == (target_of(project), 1, "its tables are locked")
-    due = await store.until_due(shapes(tenants).version)
+    behind, due = await store.outlook(shapes(tenants).version)
+    assert behind == 1
     assert due is not None
     assert 8 < due <= 10
     await holder.execute("COMMIT")

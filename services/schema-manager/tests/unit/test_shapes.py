@@ -12,7 +12,7 @@ from loquat_common.migrate import MigrationError
 from loquat_common.problems import Problem
 from loquat_schema_manager.adapters.cluster import statements, system_migrations, tenant_settings, version_of
 from loquat_schema_manager.adapters.databases import meaning
-from loquat_schema_manager.domain.shapes import Gone, Hindered, Hindrance, pause_after, pause_before_retry
+from loquat_schema_manager.domain.shapes import Forward, Gone, Hindered, Hindrance, kind_of, pause_after, pause_before_retry
 from loquat_schema_manager.errors import UnknownCluster
 
 chances = st.floats(0, 1)
@@ -57,6 +57,11 @@ def test_an_error_says_when_to_come_again_and_repeats_nothing_of_the_tenants(err
 def test_a_database_that_is_not_there_is_gone_and_a_mistake_of_ours_has_no_meaning() -> None:
     assert meaning(_postgres(asyncpg.InvalidCatalogNameError)) == Gone()
     assert meaning(ZeroDivisionError()) is None
+
+
+def test_every_outcome_has_its_word() -> None:
+    outcomes = [Forward(5), Gone(), *(Hindered(h, "") for h in Hindrance)]
+    assert [kind_of(o) for o in outcomes] == ["forward", "gone", "away", "locked", "broken"]
 
 
 def test_a_script_is_parted_at_semicolons_outside_of_bodies_and_comments() -> None:

@@ -82,11 +82,13 @@ class Store:
                     pause_after(outcome.hindrance, attempts + 1, self._chance()),
                 )
 
-    async def until_due(self, version: int) -> float | None:
-        """Seconds until the next database that is behind `version` is due; None if none is behind."""
-        return await self._pool.fetchval(
-            "SELECT extract(epoch FROM min(next_at) - clock_timestamp())::float8 FROM databases WHERE version < $1", version
+    async def outlook(self, version: int) -> tuple[int, float | None]:
+        """How many databases are behind `version`, and the seconds until the next of them is due (None if there is none)."""
+        row = await self._pool.fetchrow(
+            "SELECT count(*) AS behind, extract(epoch FROM min(next_at) - clock_timestamp())::float8 AS due FROM databases WHERE version < $1",
+            version,
         )
+        return (row["behind"], row["due"]) if row else (0, None)
 
     async def seal(
         self, cluster: str, version: int, build: Callable[[], Awaitable[str]], announce: Callable[[str], Awaitable[None]]

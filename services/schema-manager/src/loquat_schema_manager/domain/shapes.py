@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import Final, assert_never
 
 TENANT: Final = "^p_[0-9a-f]{12}_(bot|editor|direct)$"
 """The logins of projects, as a regular expression of Postgres. Their sessions may be ended; nobody else's."""
@@ -72,6 +72,18 @@ class Gone:
 
 
 Outcome = Forward | Hindered | Gone
+
+
+def kind_of(outcome: Outcome) -> str:
+    """One word for it: forward, gone, away, locked or broken."""
+    match outcome:
+        case Forward():
+            return "forward"
+        case Gone():
+            return "gone"
+        case Hindered(hindrance):
+            return hindrance.value
+    assert_never(outcome)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from loquat_common import metrics
 from loquat_common.db import is_gone
 from loquat_common.logs import get_logger
 from loquat_events.envelope import AnyEvent
 from loquat_events.projects import ProjectListed
 
 from loquat_schema_manager.adapters.store import Store
-from loquat_schema_manager.domain.shapes import Outcome, Target
+from loquat_schema_manager.domain.shapes import Outcome, Target, kind_of
 
 _IDLE: Final = 300.0
 """Seconds between two looks at the rows when the directory is silent: another replica may have died over one of them."""
@@ -46,7 +47,8 @@ class Sweep:
             self._wake.clear()
             try:
                 await self.once()
-                due = await self._store.until_due(self._version)
+                behind, due = await self._store.outlook(self._version)
+                metrics.schema_behind.set(behind)
                 pause = _IDLE if due is None else min(max(due, _TAKEN), _IDLE)
             except Exception as error:
                 if not is_gone(error):
@@ -81,7 +83,7 @@ class Sweep:
         try:
             while (outcome := await self._store.work(self._version, self._attempt)) is not None:
                 count += 1
-                self._log.info("sweep.attempted", outcome=str(outcome))
+                metrics.schema_attempts.labels(kind_of(outcome)).inc()
         except Exception as error:
             if not is_gone(error):
                 raise
