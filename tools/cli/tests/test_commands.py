@@ -138,6 +138,15 @@ async def test_a_refused_bot_is_told_with_file_and_line(run: Run, tmp_path: Path
         await run("bot", "deploy", str(tmp_path), "--project", "prj_3")
 
 
+def test_a_refusal_says_everything_once() -> None:
+    errors = [{"field": "query.limit", "message": "too large"}, {"field": "body.name", "message": "too long"}]
+    refused = Refused(422, {"status": 422, "code": "x", "title": "Not valid", "detail": "query.limit: too large", "errors": errors})
+    assert str(refused) == "Not valid: query.limit: too large\n  body.name: too long"
+    told = {"status": 422, "code": "x", "title": "Refused", "detail": "bot.py, line 1: never closed", "file": "bot.py", "line": 1}
+    assert str(Refused(422, told)) == "Refused: bot.py, line 1: never closed"
+    assert str(Refused(502, "<html>")) == "It answered with status 502"
+
+
 async def test_a_folder_that_is_no_bot_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(NoBot, match=r"there is no bot\.py"):
         read_bot(tmp_path)

@@ -26,9 +26,12 @@ class Refused(Trouble):
         except ValidationError:
             problem = ProblemDocument(status=status, code="", title=f"It answered with status {status}")
         self.status, self.code = status, problem.code
-        place: list[str] = [f"{k} {v}" for k, v in (problem.model_extra or {}).items() if k in {"file", "line"} and v is not None]
-        sentence = ": ".join(w for w in (problem.title, problem.detail) if w) + (f" ({', '.join(place)})" if place else "")
-        super().__init__("\n  ".join([sentence, *(f"{e.field}: {e.message}" for e in problem.errors or ())]))
+        sentence = ": ".join(w for w in (problem.title, problem.detail) if w)
+        place = [f"{k} {v}" for k, v in (problem.model_extra or {}).items() if k in {"file", "line"} and v is not None]
+        if place and str((problem.model_extra or {}).get("file")) not in sentence:
+            sentence += f" ({', '.join(place)})"
+        wrong = [f"{e.field}: {e.message}" for e in problem.errors or () if e.message not in sentence]
+        super().__init__("\n  ".join([sentence, *wrong]))
 
 
 class Away(Trouble):

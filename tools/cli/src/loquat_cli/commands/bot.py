@@ -61,7 +61,7 @@ async def deploy_bot(folder: Path, /, *, project: Project = None, message: Annot
     async with context.rest() as rest:
         chosen = await context.project(rest, project)
         made = await rest.post(f"/v1/projects/{chosen}/bot/deployments", {"files": files, "message": message})
-    console().print(f"{plain(chosen)} runs version {plain(made['version'][:12])} now ({len(files)} files)")
+    console().print(f"{plain(chosen)} runs version {plain(made['version'][:12])} now ({len(files)} file{'s' * (len(files) > 1)})")
 
 
 async def logs_bot(*, project: Project = None, limit: Annotated[int, Parameter(alias="-n")] = 50) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from loquat_cli.context import Context, NotFound
-from loquat_cli.rest import Rest
+from loquat_cli.rest import Refused, Rest
 from loquat_cli.show import console, plain
 
 CONTACT: Final = "4915112345678"
@@ -44,7 +44,12 @@ async def say(
     async with context.simulator() as simulator:
         phone = {"phone_number_id": number, "contact": sender}
         last = (await simulator.get("/api/messages", phone))["last"]
-        await simulator.post("/api/messages", {"phone_number_id": number, "from": sender, "type": "text", "text": text})
+        try:
+            await simulator.post("/api/messages", {"phone_number_id": number, "from": sender, "type": "text", "text": text})
+        except Refused as refused:
+            if refused.code != "not_found":
+                raise
+            raise NotFound(f"the simulator does not play the number {number}: tell it with POST {simulator.base}/api/numbers") from None
         replies = await _replies(simulator, phone, last, wait)
     for reply in replies:
         for line in lines(reply):
