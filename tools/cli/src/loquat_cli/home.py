@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,13 @@ class Home:
         self.logs.mkdir(exist_ok=True)
         self.logs.chmod(0o700)
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             holder = os.read(lock, 20).decode().strip()
             os.close(lock)
             raise AlreadyRunning(
                 f"Loquat already runs in {self.path} (process {holder or 'unknown'}). See `loquat status`; "
                 "for a second one beside it set LOQUAT_HOME and the ports"
-            ) from None
+            )
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
         self._lock = lock
@@ -90,6 +89,18 @@ class Home:
         finally:
             os.close(lock)
         return False
+
+
+def _locked(lock: int) -> bool:
+    """Whether we got it. A `loquat status` that looks holds it for an instant: hence a second try, and a few more."""
+    for _ in range(5):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 def write_private(path: Path, content: str) -> None:

@@ -11,12 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_PIPE: Final = 300  # columns
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal. Without colours and boxes' width limits when it is a file."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    """The terminal; a file or a pipe gets long lines whole."""
+    made = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not made.is_terminal:
+        made.width = _PIPE
+    return made
 
 
 def plain(text: object) -> str:
@@ -24,9 +28,11 @@ def plain(text: object) -> str:
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", "" if text is None else str(text)))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table without lines, readable by people and by `awk`."""
-    made = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(plain(cell) for cell in row))
     return made
