@@ -60,9 +60,9 @@ class Platform:
         """A service's login."""
         return self.cluster.dsn(self.database, user=role_of(service), password=PASSWORD)
 
-    async def pool(self, service: Service, **more: int) -> Pool:
+    async def pool(self, service: Service, *, max_size: int = 8) -> Pool:
         """A service's pool; closed after the test."""
-        pool = await open_pool(self.dsn(service), search_path=f"{schema_of(service)}, pg_catalog", **more)
+        pool = await open_pool(self.dsn(service), search_path=f"{schema_of(service)}, pg_catalog", max_size=max_size)
         self.pools.append(pool)
         return pool
 
@@ -75,9 +75,11 @@ async def platform(platform_cluster: Cluster) -> AsyncGenerator[Platform]:
     await admin.execute(compose("CREATE DATABASE {name} TEMPLATE {template}", name=Ident(name), template=Ident(TEMPLATE)))
     await admin.execute(compose("REVOKE ALL ON DATABASE {name} FROM PUBLIC", name=Ident(name)))
     await admin.execute(compose("GRANT CONNECT ON DATABASE {name} TO loquat_platform", name=Ident(name)))
+    await admin.close()
     made = Platform(platform_cluster, name)
     yield made
     for pool in made.pools:
         pool.terminate()
+    admin = await platform_cluster.connect()  # a new one: the test may have restarted the cluster
     await admin.execute(compose("DROP DATABASE {name} WITH (FORCE)", name=Ident(name)))
     await admin.close()

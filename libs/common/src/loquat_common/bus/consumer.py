@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, Final
 
 from loquat_common.bus.items import Batch, Item
@@ -50,11 +51,9 @@ class Consumer:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._log.start(self)  # inside the try: a start that is cancelled leaves a member behind otherwise
-            tasks = [self._task(f.__name__, f()) for f in (self._fetching, self._pumping, self._committing)]
-            stop = self._task("stopping", self._stopped())
-            done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
-            stop.cancel()
-            for task in done - {stop}:
+            tasks = [self._task(f.__name__, f()) for f in (self._fetching, self._pumping, self._committing, self._stopped)]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
                 task.result()
             if self._failure is not None:
                 raise self._failure
@@ -179,10 +178,10 @@ class Consumer:
         if partition in self._rows:
             return
         if (batch := self.lanes.settle(partition, now)) is not None:
-            self._spawn(partition, self._write(batch))
+            self._spawn(partition, partial(self._write, batch))
         elif self.lanes.rowed(partition) and self._look_at.get(partition, 0.0) <= now and self._hungry(partition):
             self._look_at[partition] = now + _LOOK_EVERY
-            self._spawn(partition, self._look(partition))
+            self._spawn(partition, partial(self._look, partition))
 
     def _hungry(self, partition: str) -> bool:
         return self.lanes.appetite(partition) > 0 and self.lanes.running < self.lanes.limits.concurrency
@@ -194,14 +193,14 @@ class Consumer:
             return
         for partition in found:
             if self.lanes.epoch(partition) is not None and partition not in self._rows and self._hungry(partition):
-                self._spawn(partition, self._look(partition))
+                self._spawn(partition, partial(self._look, partition))
 
-    def _spawn(self, partition: str, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, partition: str, work: Callable[[], Awaitable[None]]) -> None:
         epoch = self.lanes.epoch(partition)
 
         async def guarded() -> None:
             try:
-                await work
+                await work()
             except Fenced:
                 if self.lanes.epoch(partition) == epoch:  # else this answer is about an assignment of the past
                     self._refuse(partition)
