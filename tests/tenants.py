@@ -26,7 +26,6 @@ TENANT_SERVICES: tuple[Service, ...] = ("provisioner", "schema-manager", "conver
 
 SHORTER = {
     "temp_file_limit": "40MB",
-    "fsync": "off",  # full_page_writes stays on: without it a clone took 95 ms instead of 19
     "max_connections": "120",
     "autovacuum_naptime": "60s",
 }
@@ -34,6 +33,10 @@ SHORTER = {
 
 WAITING = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 """Whether somebody waits for a lock in this database."""
+
+_TABLES = """
+SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relowner = 'loquat_system'::regrole AND c.relkind = 'r' AND c.relname NOT IN ('identity', 'migrations')"""
 
 
 @dataclass(slots=True)
@@ -66,10 +69,18 @@ class Project:
         self.connections.append(connection)
         return connection
 
+    async def wipe(self) -> None:
+        """As it was when it was made: no rows, nothing of the tenant's. Quicker than another one."""
+        root, editor = await self.root(), await self.login("editor")
+        await editor.execute("DROP OWNED BY CURRENT_USER")
+        tables = await root.fetch(_TABLES)
+        await root.execute(f"TRUNCATE {', '.join(t['name'] for t in tables)} RESTART IDENTITY")
+        await self.close()
+
     async def close(self) -> None:
         """Ends all connections. Not by terminate(): the provisioner cannot drop a database in which a superuser's session still ends."""
-        for connection in self.connections:
-            await connection.close(timeout=5)
+        while self.connections:
+            await self.connections.pop().close(timeout=5)
 
 
 @dataclass(slots=True)
@@ -118,7 +129,7 @@ class Tenants:
 
 async def open_tenants(home: Path) -> Tenants:
     """A started, bootstrapped cluster with the sealed template."""
-    cluster = Cluster(home, settings={**tenant_settings(), **SHORTER}, address_space=ADDRESS_SPACE)
+    cluster = Cluster(home, durable=False, settings={**tenant_settings(), **SHORTER}, address_space=ADDRESS_SPACE)
     await cluster.start()
     tenants = Tenants(cluster)
     await bootstrap_cluster(cluster.connect, {s.replace("-", "_"): PASSWORD for s in TENANT_SERVICES})

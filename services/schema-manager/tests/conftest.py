@@ -25,12 +25,17 @@ async def tenants(clusters_home: Path) -> AsyncGenerator[Tenants]:
     await opened.close()
 
 
+@pytest.fixture(scope="session")
+async def shared_project(tenants: Tenants) -> Project:
+    """One project for all tests that leave its schema alone."""
+    return await tenants.project()
+
+
 @pytest.fixture
-async def project(tenants: Tenants) -> AsyncGenerator[Project]:
-    """A fresh project for one test."""
-    made = await tenants.project()
-    yield made
-    await tenants.drop(made)
+async def project(shared_project: Project) -> AsyncGenerator[Project]:
+    """An empty project for one test."""
+    yield shared_project
+    await shared_project.wipe()
 
 
 @pytest.fixture

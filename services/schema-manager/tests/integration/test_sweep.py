@@ -34,6 +34,15 @@ from tests.tenants import PASSWORD, Desk, Project, Tenants, message
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
+
+@pytest.fixture
+async def project(tenants: Tenants) -> AsyncGenerator[Project]:
+    """A project of its own for one test: these change its schema."""
+    made = await tenants.project()
+    yield made
+    await tenants.drop(made)
+
+
 NEXT = "ALTER TABLE public.contacts ADD COLUMN language text; CREATE INDEX contacts_language__lq ON public.contacts (language)"
 
 
