@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 MEMBERS := $(wildcard libs/* services/* tools/*)
 ARGS   ?=
-BUS    ?= postgres
+BUS    ?= $(or $(LOQUAT_BUS),postgres)
 
 .PHONY: help install up test lint fmt bench docs lock clean
 

@@ -8,5 +8,7 @@ from loquat_embedded.kafka import missing
 LACK = missing()
 ENGINES = [
     pytest.param("postgres", id="postgres"),
-    pytest.param("kafka", id="kafka", marks=[pytest.mark.kafka, pytest.mark.skipif(LACK is not None, reason=f"no real Kafka here: {LACK}")]),
+    pytest.param(
+        "kafka", id="kafka", marks=[pytest.mark.kafka, pytest.mark.skipif(LACK is not None, reason=f"no real Kafka here: {LACK}")]
+    ),
 ]

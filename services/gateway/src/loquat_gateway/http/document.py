@@ -1,0 +1,28 @@
+"""The public OpenAPI document without a running gateway: for `docs/openapi.json` and for clients' generators."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from loquat_gateway.http.access import Access
+from loquat_gateway.http.api import build, public_document
+from loquat_gateway.http.deadletters import DeadLetters
+from loquat_gateway.http.messages import Messages
+from loquat_gateway.http.projects import Projects
+from loquat_gateway.http.resources import Resources
+from loquat_gateway.http.webhook import Webhook
+
+
+def openapi() -> dict[str, Any]:
+    """The document. Only shapes are looked at: nothing behind the routes is called, so nothing is there."""
+    nothing = cast("Any", None)
+    access = Access(nothing, nothing)
+    api = build(
+        access,
+        Webhook({}, nothing, nothing, nothing, nothing),
+        Projects(nothing, access, nothing, nothing, nothing),
+        Resources(access, nothing, {}),
+        Messages(access, nothing, nothing, nothing, nothing),
+        DeadLetters(access, nothing, {}),
+    )
+    return public_document(api)
