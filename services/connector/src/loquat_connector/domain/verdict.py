@@ -75,16 +75,23 @@ def _wamid(body: Mapping[str, Any] | None) -> str | None:
     return wamid if isinstance(wamid, str) and wamid else None
 
 
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]  (JSON)
+
+
+def _short(value: object) -> str | None:
+    return None if value is None else str(value)[:1000]
+
+
 def _refused(status: int, error: Mapping[str, Any], attempts: int) -> Verdict:
     code = error.get("code")
     known = code if isinstance(code, int) else -1
-    data: Any = error.get("error_data")
-    details: Any = data.get("details") if isinstance(data, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  (JSON)
+    details = _object(error.get("error_data")).get("details")
     told: dict[str, Any] = {
         "http_status": status,
         "code": known if abs(known) < 2**31 else None,
         "title": str(error.get("message") or "")[:500] or None,
-        "details": str(details)[:1000] if details is not None else None,
+        "details": _short(details),
         "fbtrace_id": str(error.get("fbtrace_id") or "")[:100] or None,
     }
     if known == _PAIR:

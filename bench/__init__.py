@@ -1,0 +1,1 @@
+"""Speed, as ratios against a baseline in the same interleaved run. Run by `make bench`."""
