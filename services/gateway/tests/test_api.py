@@ -1,0 +1,55 @@
+"""The public API as a whole: its document is valid, every route is guarded, the committed document is this one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from loquat_gateway.domain.scopes import ALL
+from loquat_gateway.http.access import Access
+from loquat_gateway.http.api import build
+from loquat_gateway.http.deadletters import DeadLetters
+from loquat_gateway.http.document import openapi
+from loquat_gateway.http.messages import Messages
+from loquat_gateway.http.projects import Projects
+from loquat_gateway.http.resources import Resources
+from loquat_gateway.http.webhook import Webhook
+from openapi_spec_validator import validate
+
+OPEN = {"/webhooks/whatsapp", "/webhooks/whatsapp/{app}", "/openapi.json"}
+
+
+def test_the_document_is_valid_and_the_committed_one() -> None:
+    made = openapi()
+    validate(cast("Any", made))
+    committed = json.loads((Path(__file__).resolve().parents[3] / "docs" / "openapi.json").read_text())
+    assert committed == json.loads(json.dumps(made)), "run `make docs`"
+
+
+@pytest.mark.promise("P4")
+def test_every_route_but_the_open_ones_asks_for_a_scope_that_there_is() -> None:
+    nothing = cast("Any", None)
+    access = Access(nothing, nothing)
+    api = build(
+        access,
+        Webhook({}, nothing, nothing, nothing, nothing),
+        Projects(nothing, access, nothing, nothing, nothing),
+        Resources(access, nothing, {}),
+        Messages(access, nothing, nothing, nothing, nothing),
+        DeadLetters(access, nothing, {}),
+    )
+    for route in api.routes:
+        if route.path in OPEN:
+            assert route.scope is None, route.path
+        else:
+            assert route.scope in ALL, route.path
+
+
+@pytest.mark.promise("P8")
+def test_no_answer_has_a_field_for_a_token_or_a_password() -> None:
+    schemas = openapi()["components"]["schemas"]
+    answers = {name: s for name, s in schemas.items() if name != "NewNumber"}
+    for name, schema in answers.items():
+        assert not {"token", "password", "app_secret", "api_key"} & schema.get("properties", {}).keys(), name
