@@ -50,6 +50,8 @@ async def test_a_kill_there_loses_nothing_and_doubles_nothing(running: Running, 
     prefix = f"{point} "
 
     async def heard() -> bool:
+        if await database.fetchval("SELECT to_regclass('public.heard')") is None:
+            return False  # the bot makes it with its first row
         return await database.fetchval("SELECT count(*) FROM public.heard WHERE starts_with(said, $1)", prefix) >= 3
 
     await until(heard, "the bot wrote its three rows")

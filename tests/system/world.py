@@ -130,7 +130,7 @@ class World:
         async def kept() -> bool:
             return await self.deliver(raw) == 200
 
-        await until(kept, "the webhook is answered 200")
+        await until(kept, "the webhook is answered 200", 60)
 
     async def database(self, project: str) -> Connection:
         """An administrator's connection to the project's own database; the caller closes it."""
