@@ -62,9 +62,11 @@ async def running(request: pytest.FixtureRequest) -> AsyncGenerator[Running]:
 
 
 @pytest.fixture
-def world(running: Running) -> World:
-    """The stack from outside."""
-    return running.world
+async def world(running: Running) -> AsyncGenerator[World]:
+    """The stack from outside; connections to databases are closed after the test, however it ends."""
+    yield running.world
+    while running.world.opened:
+        await running.world.opened.pop().close()
 
 
 @pytest.fixture(scope="session")

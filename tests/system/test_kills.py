@@ -6,7 +6,7 @@ import pytest
 
 from tests.system import webhooks
 from tests.system.conftest import Running
-from tests.system.world import balanced, until
+from tests.system.world import World, balanced, until
 
 POINTS = [
     "gateway.before_publish",
@@ -32,10 +32,9 @@ POINTS = [
 @pytest.mark.promise("P7")
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.timeout(120)
-async def test_a_kill_there_loses_nothing_and_doubles_nothing(running: Running, killed: tuple[str, str], point: str) -> None:
+async def test_a_kill_there_loses_nothing_and_doubles_nothing(running: Running, world: World, killed: tuple[str, str], point: str) -> None:
     project, number = killed
     contact = f"49{POINTS.index(point):03}{number[-8:]}"
-    world = running.world
     running.arm(point)
     for n in range(3):
         await world.deliver_until_kept(
@@ -77,4 +76,3 @@ async def test_a_kill_there_loses_nothing_and_doubles_nothing(running: Running, 
     missing = set(wanted) - set(shown)
     assert len(missing) <= (1 if point == "connector.after_sending" else 0), missing
     assert shown == [w for w in wanted if w not in missing]
-    await database.close()

@@ -50,7 +50,6 @@ async def test_two_projects_with_their_own_bots_get_their_own_messages_once_and_
         assert wamids == {f"wamid.{number}.{n}" for n in range(1, len(wamids) + 1)}
         other = "cups" if table == "heard" else "heard"
         assert await database.fetchval("SELECT to_regclass($1)", f"public.{other}") is None
-        await database.close()
 
 
 @pytest.mark.promise("P6")
@@ -87,7 +86,6 @@ async def test_every_kind_of_update_is_kept_once_and_statuses_rise(world: World)
     }
     assert len(rows) == 4
     assert "\\ud800" in next(r["raw"] for r in rows if r["type"] == "hologram")
-    await database.close()
 
 
 @pytest.mark.promise("P2")
@@ -107,7 +105,6 @@ async def test_a_body_of_fifty_updates_delivered_three_times_is_fifty_messages_i
     database = await world.database(project)
     assert await database.fetchval("SELECT count(*) FROM public.heard") == 50
     assert await database.fetchval("SELECT count(*) FROM public.messages WHERE direction = 'out'") == 100
-    await database.close()
 
 
 async def test_a_project_that_was_given_no_bot_answers_hello_with_the_starter_bot(world: World) -> None:

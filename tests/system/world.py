@@ -54,6 +54,7 @@ class World:
     tenants: Callable[[str], Awaitable[Connection]]
     session: aiohttp.ClientSession
     numbers: int = 0
+    opened: list[Connection] = field(default_factory=list["Connection"])
 
     async def rest(self, method: str, path: str, json: object = None, *, key: str | None = None, headers: Mapping[str, str] = {}) -> Answer:
         """One REST call with the owner's key, or another, or none (empty)."""
@@ -133,13 +134,14 @@ class World:
         await until(kept, "the webhook is answered 200", 60)
 
     async def database(self, project: str) -> Connection:
-        """An administrator's connection to the project's own database; the caller closes it."""
+        """An administrator's connection to the project's own database; closed after the test."""
         root = await self.tenants("postgres")
         names = [r["datname"] for r in await root.fetch("SELECT datname FROM pg_database WHERE datname LIKE 'p\\_%' AND datallowconn")]
         await root.close()
         for name in names:
             connection = await self.tenants(name)
             if await connection.fetchval("SELECT project FROM loquat.identity") == project:
+                self.opened.append(connection)
                 return connection
             await connection.close()
         raise AssertionError(f"no database says it is {project}'s")

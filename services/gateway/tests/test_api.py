@@ -36,7 +36,7 @@ def test_every_route_but_the_open_ones_asks_for_a_scope_that_there_is() -> None:
         access,
         Webhook({}, nothing, nothing, nothing, nothing),
         Projects(nothing, access, nothing, nothing, nothing),
-        Resources(access, nothing, {}),
+        Resources(access, nothing, nothing, {}),
         Messages(access, nothing, nothing, nothing, nothing),
         DeadLetters(access, nothing, {}),
     )

@@ -56,7 +56,7 @@ async def serve(settings: Settings) -> None:
             access,
             Webhook(apps, routing, bus, Failpoints(settings.failpoints_dir), lambda: datetime.now(UTC)),
             Projects(people, access, clients["provisioner"], bus, lambda: datetime.now(UTC)),
-            Resources(access, people, clients),
+            Resources(access, people, routing, clients),
             Messages(access, clients["conversation-log"], clients["connector"], bus, lambda: datetime.now(UTC)),
             DeadLetters(access, people, clients),
         )

@@ -107,7 +107,7 @@ async def test_a_project_over_its_size_keeps_its_editor_alone_until_it_has_made_
     direct = await project.login("direct")
     await direct.execute("CREATE TABLE fat (t text); ALTER TABLE fat ALTER t SET STORAGE EXTERNAL")
     await admin.execute("UPDATE loquat_operations.projects SET size_limit = $2 WHERE database = $1", project.database, size + (8 << 20))
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) as ended:
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)) as ended:
         async with asyncio.timeout(20):
             while True:
                 await direct.execute("INSERT INTO fat SELECT repeat('x', 1000000) FROM generate_series(1, 2)")

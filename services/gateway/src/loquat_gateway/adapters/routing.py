@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from loquat_common.bus.port import Table
+from loquat_events.envelope import AnyEvent
 from loquat_events.numbers import ROUTING_LEASE, NumberAttached
 
 
@@ -15,6 +18,27 @@ class Routing:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._changed = asyncio.Condition()
+        self._waking: set[asyncio.Task[None]] = set()
+        table.on_change(self._wake)
+
+    def _wake(self, _key: str, _event: AnyEvent | None) -> None:
+        task = asyncio.create_task(self._notify(), name="routing changed")
+        self._waking.add(task)
+        task.add_done_callback(self._waking.discard)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def routed(self, number: str, project: str, limit: float) -> bool:
+        """Whether this gateway routes the number to the project, waiting at most `limit` seconds for it."""
+        try:
+            async with asyncio.timeout(limit), self._changed:
+                await self._changed.wait_for(lambda: self.project(number) == project)
+        except TimeoutError:
+            return False
+        return True
 
     def check(self) -> None:
         """Returns when the table may be used.

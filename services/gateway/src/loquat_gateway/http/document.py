@@ -21,7 +21,7 @@ def openapi() -> dict[str, Any]:
         access,
         Webhook({}, nothing, nothing, nothing, nothing),
         Projects(nothing, access, nothing, nothing, nothing),
-        Resources(access, nothing, {}),
+        Resources(access, nothing, nothing, {}),
         Messages(access, nothing, nothing, nothing, nothing),
         DeadLetters(access, nothing, {}),
     )

@@ -15,12 +15,14 @@ from loquat_events.catalog import Service
 from pydantic import BaseModel, Field, StringConstraints
 
 from loquat_gateway.adapters.people import People
+from loquat_gateway.adapters.routing import Routing
 from loquat_gateway.http import views
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.views import OneProject, Page
 
 Clients = Mapping[Service, InternalClient]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,80}$")]
+_ROUTED_WITHIN: Final = 3.0  # seconds; some ten milliseconds are usual
 _SEARCHED: Final = 50  # projects of an organization that are searched for a conversation given without its project
 
 
@@ -93,8 +95,8 @@ class MessagesPage(Page):
 class Resources:
     """The resources below a project."""
 
-    def __init__(self, access: Access, people: People, clients: Clients) -> None:
-        self._access, self._people, self._clients = access, people, clients
+    def __init__(self, access: Access, people: People, routing: Routing, clients: Clients) -> None:
+        self._access, self._people, self._routing, self._clients = access, people, routing, clients
 
     def add_to(self, api: Api) -> None:
         """Adds the routes."""
@@ -163,7 +165,11 @@ class Resources:
             request, "connector", "POST", path.project_id, "/numbers", ready=True, json=body.model_dump(exclude_none=True)
         )
         await self._audit(request, "number.connect", path.project_id)
-        return views.Number.model_validate(made)
+        number = views.Number.model_validate(made)
+        # Whoever gets this answer may expect the next message to arrive: a first one that is unrouted would be replayed behind the second.
+        if body.move_from is None and await self._routing.routed(body.phone_number_id, path.project_id, _ROUTED_WITHIN):
+            return number.model_copy(update={"state": "attached"})
+        return number
 
     async def numbers(self, request: web.Request, *, path: OneProject) -> views.NumberList:
         """A project's numbers."""
