@@ -70,6 +70,7 @@ class Inbox:
         event = received.event
         hold = self._hold(project, received)
         for _ in range(_ROUNDS):
+            run: dict[str, Any] = {}
             begun = await self._runs.begin(project, element, hold)
             self._failpoints.hit("bot_runner.after_begin")
             match begun.todo:
@@ -83,10 +84,12 @@ class Inbox:
                     await self._publish(project, begun.blocked_by, first.outbox)
                     continue
                 case _:
-                    committed = await self._run(project, received, begun)
+                    committed, run = await self._run(project, received, begun)
             self._failpoints.hit("bot_runner.after_commit")
             if committed.status != "superseded":
                 await self._publish(project, event.id, committed.outbox)
+                if run:
+                    await self._store.record_run(project.project_id, run)
                 return Done(self._changed(event, begun))
         return Retry(0.2, "the conversation moved again and again")
 
@@ -98,7 +101,8 @@ class Inbox:
             return "expired"
         return None if self._deployed.version(project.project_id) is not None else "held"
 
-    async def _run(self, project: ProjectListed, received: Received, begun: Begun) -> Committed:
+    async def _run(self, project: ProjectListed, received: Received, begun: Begun) -> tuple[Committed, dict[str, Any]]:
+        """The bot's result made true, and the row that tells of the run: written after the replies are on their way, or when it failed."""
         started, clock = self._clock(), time.perf_counter()
         run: dict[str, Any] = {
             "event_id": received.event.id,
@@ -109,17 +113,17 @@ class Inbox:
         }
         try:
             result, run["version"] = await self._result(project, received.event, begun)
-            self._failpoints.hit("bot_runner.after_handler")
-            run |= {"outcome": "handled", "replies": len(result["replies"]), "next_state": result.get("state", begun.state)}
         except Superseded:
-            return Committed("superseded", [])
+            return Committed("superseded", []), {}
         except CallFailed as failure:
-            run |= {"outcome": type(failure).__name__, "error": failure.error, "trace": failure.trace or None}
+            took = (time.perf_counter() - clock) * 1000
+            run |= {"outcome": type(failure).__name__, "error": failure.error, "trace": failure.trace or None, "duration_ms": took}
+            await self._store.record_run(project.project_id, run)
             raise
-        finally:
-            if "outcome" in run:
-                await self._store.record_run(project.project_id, {**run, "duration_ms": (time.perf_counter() - clock) * 1000})
-        return await self._runs.commit(project, received.event.id, begun.version, result)
+        self._failpoints.hit("bot_runner.after_handler")
+        run |= {"outcome": "handled", "replies": len(result["replies"]), "next_state": result.get("state", begun.state)}
+        run["duration_ms"] = (time.perf_counter() - clock) * 1000
+        return await self._runs.commit(project, received.event.id, begun.version, result), run
 
     async def _result(self, project: ProjectListed, event: AnyEvent, begun: Begun) -> tuple[dict[str, Any], str | None]:
         """A person's order is its own result; a message's is the bot's."""
