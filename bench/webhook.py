@@ -25,11 +25,11 @@ from loquat_events.numbers import NumberAttached
 from tests.system import webhooks
 
 Bus = Literal["postgres", "kafka"]
-NUMBER, ROUNDS, SECONDS, CONNECTIONS = "106540352242922", 5, 3.0, 64
+NUMBER, ROUNDS, SECONDS, CONNECTIONS = "106540352242922", 5, 3.0, 256
 
 
 async def webhook(bus: Bus) -> None:
-    """Closed loop, 64 connections, rounds interleaved, the ratio inside each round. Goal: at least 0.5."""
+    """Closed loop, 256 connections, rounds interleaved, the ratio inside each round. Goal: at least 0.5."""
     with tempfile.TemporaryDirectory(prefix="loquat-bench-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o711)
