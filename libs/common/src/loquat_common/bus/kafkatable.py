@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from loquat_events.catalog import Topic, parse
-from loquat_events.envelope import AnyEvent
+from loquat_events.catalog import Topic
 
 from loquat_common.bus.record import Record
+from loquat_common.bus.view import View
 from loquat_common.logs import get_logger
 
 _WAIT: Final = 1.0  # seconds of one poll; news come at once
@@ -52,15 +51,12 @@ class Following:
         return all([await self._client.position(tp) >= end for tp, end in ends.items()])
 
 
-class KafkaTable:
+class KafkaTable(View):
     """A compacted topic as a mapping."""
 
     def __init__(self, servers: str, topic: Topic) -> None:
+        super().__init__()
         self._servers, self._topic = servers, topic
-        self._values: dict[str, AnyEvent] = {}
-        self._listeners: list[Callable[[str, AnyEvent | None], None]] = []
-        self._caught_up = asyncio.Event()
-        self._looked = float("-inf")
 
     async def run(self) -> None:
         """See `Table`."""
@@ -76,39 +72,9 @@ class KafkaTable:
         looked = time.monotonic()
         try:
             if await following.at_end():
-                self._looked = looked
-                self._caught_up.set()
+                self.looked(looked)
             for record in await following.next(_WAIT):
-                self._put(record)
+                self.put(record)
         except KafkaError as error:
             get_logger().warning("bus.table_away", topic=self._topic.name, error=type(error).__name__)
             await asyncio.sleep(_AGAIN)
-
-    def _put(self, record: Record) -> None:
-        event = parse(record.value) if record.value else None
-        if event is None:
-            self._values.pop(record.key, None)
-        else:
-            self._values[record.key] = event
-        for listener in self._listeners:
-            listener(record.key, event)
-
-    async def caught_up(self) -> None:
-        """See `Table`."""
-        await self._caught_up.wait()
-
-    def get(self, key: str) -> AnyEvent | None:
-        """See `Table`."""
-        return self._values.get(key)
-
-    def values(self) -> Mapping[str, AnyEvent]:
-        """See `Table`."""
-        return self._values
-
-    def age(self) -> float:
-        """See `Table`."""
-        return time.monotonic() - self._looked
-
-    def on_change(self, listener: Callable[[str, AnyEvent | None], None]) -> None:
-        """See `Table`."""
-        self._listeners.append(listener)

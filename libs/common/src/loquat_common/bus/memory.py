@@ -19,6 +19,7 @@ from loquat_common.bus.log import Fenced, Ownership, Row
 from loquat_common.bus.port import BatchHandler, Batching, BusUnavailable, Handler
 from loquat_common.bus.record import Record, partition_of
 from loquat_common.bus.subscription import GroupSubscription
+from loquat_common.bus.view import View
 
 MEMORY_LIMITS: Final = Limits()
 
@@ -176,15 +177,13 @@ class _MemoryLog:
         return not self._broker.down
 
 
-class MemoryTable:
+class MemoryTable(View):
     """A compacted topic as a mapping."""
 
     def __init__(self, broker: MemoryBroker, topic: Topic) -> None:
+        super().__init__()
         self._broker, self._topic = broker, topic
-        self._values: dict[str, AnyEvent] = {}
-        self._listeners: list[Callable[[str, AnyEvent | None], None]] = []
-        self._caught_up, self._news = asyncio.Event(), asyncio.Event()
-        self._looked = float("-inf")
+        self._news = asyncio.Event()
 
     async def run(self) -> None:
         """See `Table`."""
@@ -197,9 +196,8 @@ class MemoryTable:
                 for n in at:
                     for record in self._broker.logs[f"{self._topic.name}/{n}"][at[n] :]:
                         at[n] += 1
-                        self._put(record)
-                self._looked = looked
-                self._caught_up.set()
+                        self.put(record)
+                self.looked(looked)
                 try:
                     async with asyncio.timeout(1.0):
                         await self._news.wait()
@@ -207,35 +205,6 @@ class MemoryTable:
                     continue
         finally:
             self._broker.listeners.discard(self._news)
-
-    def _put(self, record: Record) -> None:
-        event = parse(record.value) if record.value else None
-        if event is None:
-            self._values.pop(record.key, None)
-        else:
-            self._values[record.key] = event
-        for listener in self._listeners:
-            listener(record.key, event)
-
-    async def caught_up(self) -> None:
-        """See `Table`."""
-        await self._caught_up.wait()
-
-    def get(self, key: str) -> AnyEvent | None:
-        """See `Table`."""
-        return self._values.get(key)
-
-    def values(self) -> Mapping[str, AnyEvent]:
-        """See `Table`."""
-        return self._values
-
-    def age(self) -> float:
-        """See `Table`."""
-        return time.monotonic() - self._looked
-
-    def on_change(self, listener: Callable[[str, AnyEvent | None], None]) -> None:
-        """See `Table`."""
-        self._listeners.append(listener)
 
 
 class MemoryBus:

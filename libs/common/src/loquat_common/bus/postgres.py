@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ from loquat_common.bus.port import BatchHandler, Batching, BusUnavailable, Handl
 from loquat_common.bus.record import Record
 from loquat_common.bus.rights import checked
 from loquat_common.bus.subscription import GroupSubscription
+from loquat_common.bus.view import View
 from loquat_common.db import is_gone
 from loquat_common.migrate import load, migrate
 
@@ -189,15 +190,12 @@ class Following:
         return found
 
 
-class PostgresTable:
+class PostgresTable(View):
     """A compacted topic as a mapping: one snapshot holds both the values and where the log ended, then it is followed."""
 
     def __init__(self, pool: Pool, wakes: Wakes, topic: Topic) -> None:
+        super().__init__()
         self._pool, self._wakes, self._topic = pool, wakes, topic
-        self._values: dict[str, AnyEvent] = {}
-        self._listeners: list[Callable[[str, AnyEvent | None], None]] = []
-        self._caught_up = asyncio.Event()
-        self._looked = float("-inf")
 
     async def run(self) -> None:
         """See `Table`."""
@@ -213,10 +211,9 @@ class PostgresTable:
                 await asyncio.sleep(0.5)
                 continue
             for record in found:
-                self._put(record)
+                self.put(record)
             if not found:
-                self._looked = looked
-                self._caught_up.set()
+                self.looked(looked)
                 await self._wakes.wait(news, _POLL)
 
     async def _begin(self, following: Following) -> None:
@@ -236,34 +233,5 @@ class PostgresTable:
                 continue
             await following.begin(heads)
             for r in rows:
-                self._put(Record("", r["project"], r["lane"], r["value"]))
+                self.put(Record("", r["project"], r["lane"], r["value"]))
             return
-
-    def _put(self, record: Record) -> None:
-        event = parse(record.value) if record.value else None
-        if event is None:
-            self._values.pop(record.key, None)
-        else:
-            self._values[record.key] = event
-        for listener in self._listeners:
-            listener(record.key, event)
-
-    async def caught_up(self) -> None:
-        """See `Table`."""
-        await self._caught_up.wait()
-
-    def get(self, key: str) -> AnyEvent | None:
-        """See `Table`."""
-        return self._values.get(key)
-
-    def values(self) -> Mapping[str, AnyEvent]:
-        """See `Table`."""
-        return self._values
-
-    def age(self) -> float:
-        """See `Table`."""
-        return time.monotonic() - self._looked
-
-    def on_change(self, listener: Callable[[str, AnyEvent | None], None]) -> None:
-        """See `Table`."""
-        self._listeners.append(listener)
