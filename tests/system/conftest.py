@@ -43,7 +43,7 @@ async def running(request: pytest.FixtureRequest) -> AsyncGenerator[Running]:
         points = home / "failpoints"
         points.mkdir()
         settings = StackSettings.for_tests(home, bus=request.param, failpoints_dir=points, drain_seconds=5)
-        quick = {"*": {"LOQUAT_BUS_LEASE": "3"}}  # a crash costs the lease
+        quick = {"*": {"LOQUAT_BUS_LEASE": "3"}, "connector": {"LOQUAT_MOVING_REST": "6"}}  # what crashes and moves cost
         async with (
             Stack(settings, overrides=quick, restarts=Restarts(first=0.05, longest=0.5), with_demo=False) as stack,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=50)) as session,

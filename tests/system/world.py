@@ -54,6 +54,7 @@ class World:
     tenants: Callable[[str], Awaitable[Connection]]
     session: aiohttp.ClientSession
     numbers: int = 0
+    tokens: list[str] = field(default_factory=list[str], repr=False)
     opened: list[Connection] = field(default_factory=list["Connection"])
 
     async def rest(self, method: str, path: str, json: object = None, *, key: str | None = None, headers: Mapping[str, str] = {}) -> Answer:
@@ -92,6 +93,7 @@ class World:
         self.numbers += 1
         number = f"{uuid4().int % 10**12:012}{self.numbers:03}"
         token = f"EAA{uuid4().hex}"
+        self.tokens.append(token)
         await self.simulate(
             "POST",
             "/api/numbers",
