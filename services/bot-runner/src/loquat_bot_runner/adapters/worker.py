@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,6 +138,8 @@ class Worker:
         await asyncio.gather(*rest, return_exceptions=True)
         if self._writer is not None:
             self._writer.close()
+            with suppress(OSError):  # the other end is gone already: that was the purpose
+                await self._writer.wait_closed()
 
     def _fail(self, error: CallFailed) -> None:
         self.dead = True
