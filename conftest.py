@@ -17,6 +17,8 @@ from loquat_common.sql import Ident, compose
 from loquat_embedded.postgres import Cluster
 from loquat_events.catalog import SERVICES, Service
 
+from tests.tenants import Tenants, open_tenants
+
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
 
@@ -46,6 +48,14 @@ async def platform_cluster(clusters_home: Path) -> AsyncGenerator[Cluster]:
     await admin.close()
     yield cluster
     await cluster.stop()
+
+
+@pytest.fixture(scope="session")
+async def tenants(clusters_home: Path) -> AsyncGenerator[Tenants]:
+    """The cluster of project databases, bootstrapped, with the sealed template."""
+    opened = await open_tenants(clusters_home / "tenants")
+    yield opened
+    await opened.close()
 
 
 @dataclass(slots=True)

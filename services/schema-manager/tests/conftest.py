@@ -1,28 +1,19 @@
-"""A tenant cluster for this package's tests, and one project with the platform's two readers at work on it."""
+"""One project of the tenant cluster with the platform's two readers at work on it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from loquat_common.migrate import load, migrate
 from loquat_schema_manager.adapters.store import Store
 
-from tests.tenants import Desk, Project, Tenants, open_tenants
+from tests.tenants import Desk, Project, Tenants
 
 if TYPE_CHECKING:
     from conftest import Platform
-
-
-@pytest.fixture(scope="session")
-async def tenants(clusters_home: Path) -> AsyncGenerator[Tenants]:
-    """The cluster, bootstrapped, with the sealed template."""
-    opened = await open_tenants(clusters_home / "schema-manager-tenants")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture(scope="session")
