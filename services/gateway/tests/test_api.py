@@ -34,7 +34,7 @@ def test_every_route_but_the_open_ones_asks_for_a_scope_that_there_is() -> None:
     access = Access(nothing, nothing)
     api = build(
         access,
-        Webhook({}, nothing, nothing, nothing, nothing),
+        Webhook({}, nothing),
         Projects(nothing, access, nothing, nothing, nothing),
         Resources(access, nothing, nothing, {}),
         Messages(access, nothing, nothing, nothing, nothing),

@@ -22,6 +22,7 @@ from loquat_events.catalog import ACCOUNTS, INBOX, NUMBERS, RECEIPTS, UNROUTED
 from loquat_events.envelope import Event, Payload
 from loquat_events.ids import fact_id
 from loquat_events.numbers import NumberAttached
+from loquat_gateway.adapters.intake import Intake
 from loquat_gateway.adapters.routing import Routing
 from loquat_gateway.domain import webhook
 from loquat_gateway.http.webhook import MetaApp, Webhook
@@ -75,9 +76,12 @@ async def world() -> AsyncGenerator[World]:
         for name, suffix in (("default", ""), ("second", "b"))
     }
     api = Api("test", "1", body_limit=webhook.BODY_LIMIT)
-    Webhook(apps, Routing(table), bus, Failpoints(None), lambda: NOW).add_to(api)
+    intake = Intake(Routing(table), bus, Failpoints(None), lambda: NOW)
+    await intake.start()
+    Webhook(apps, intake).add_to(api)
     async with TestClient(TestServer(api.app())) as client:
         yield World(client, broker)
+    await intake.stop()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

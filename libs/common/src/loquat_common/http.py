@@ -10,9 +10,11 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from loquat_common import metrics
@@ -170,9 +172,16 @@ async def problems(request: web.Request, handler: Callable[[web.Request], Awaita
         response = Problem(
             500, "internal_error", "Something failed on our side", "It is in the log; the request may be repeated"
         ).response()
-    metrics.http_requests.labels(request.method, _name(request), str(response.status)).inc()
-    metrics.http_seconds.labels(_name(request)).observe(time.perf_counter() - started)
+    answered, seconds = _counters(request.method if request.method in hdrs.METH_ALL else "other", _name(request), response.status)
+    answered.inc()
+    seconds.observe(time.perf_counter() - started)
     return response
+
+
+@cache
+def _counters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Each label of a closed set: a method is whatever a stranger writes."""
+    return metrics.http_requests.labels(method, route, str(status)), metrics.http_seconds.labels(route)
 
 
 def _name(request: web.Request) -> str:

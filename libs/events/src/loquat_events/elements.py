@@ -14,7 +14,7 @@ _UNFIT: Final = re.compile("[\x00\ud800-\udfff]")
 def clean(value: Any) -> Any:
     """Text without U+0000 and lone surrogates: Postgres takes neither outside of `raw`, where they stand escaped."""
     if isinstance(value, str):
-        return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", value)
+        return value if value.isascii() and "\0" not in value else _UNFIT.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, dict):
         return {clean(k): clean(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, list):

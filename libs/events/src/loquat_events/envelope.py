@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SerializeAsAny, StringConstraints
+from pydantic_core import to_json
 
 ProjectKey = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 LaneKey = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -74,7 +75,7 @@ class Event(Shape, Generic[D]):
 
     def to_json(self) -> bytes:
         """The bytes that go onto the bus."""
-        return self.model_dump_json(exclude_none=True).encode()
+        return to_json(self, exclude_none=True)
 
 
 AnyEvent = Event[Payload]

@@ -5,14 +5,23 @@ Each is a UUID version 5 of one namespace and a natural key. The parts of a key 
 
 from __future__ import annotations
 
-from uuid import UUID, uuid5
+from hashlib import sha1
+from typing import Final
+from uuid import UUID
 
-NAMESPACE = UUID("6a1f0f6e-8d5b-5c0a-9f0e-10c4a7000001")
+NAMESPACE: Final = UUID("6a1f0f6e-8d5b-5c0a-9f0e-10c4a7000001")
+_BEGUN: Final = sha1(NAMESPACE.bytes, usedforsecurity=False)
+_SEPARATOR: Final = "\x1f"
 
 
 def fact_id(kind: str, *parts: str) -> UUID:
     """The id of a fact of `kind` with this natural key."""
-    return uuid5(NAMESPACE, "\x1f".join((kind, *(p.replace("\x1f", " ") for p in parts))))
+    key = _SEPARATOR.join((kind, *parts))
+    if key.count(_SEPARATOR) != len(parts):
+        key = _SEPARATOR.join((kind, *(p.replace(_SEPARATOR, " ") for p in parts)))
+    digest = _BEGUN.copy()  # the standard library's uuid5, without hashing the namespace each time
+    digest.update(key.encode())
+    return UUID(bytes=digest.digest()[:16], version=5)
 
 
 def message_id(phone_number_id: str, wamid: str) -> UUID:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from loquat_events.conversations import Address, AddressKind, InboundMessage, MessageReceived, PersonUpdateReceived, StatusReceived
 from loquat_events.elements import clean
 from loquat_events.envelope import Payload
@@ -39,6 +41,7 @@ PERSON_FIELDS: Final = frozenset(
     }
 )
 """Fields that name a person, besides `messages` (reference of the Cloud API, "Fields that matter")."""
+_TEXTS: Final = ("body", "caption", "title", "text", "emoji")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS: Final = 10**12  # a timestamp at or above is in milliseconds: seen in the wild
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999
@@ -98,18 +101,23 @@ def _messages(value: Json, number: str) -> Iterator[Fact]:
 
 
 def _message(message: Json, kind: str, wamid: str) -> InboundMessage:
-    content = clean(message.get(kind))
+    raw = _written(message)
+    fit = "\\u0000" not in raw and "\\ud" not in raw  # nothing to be cleaned: U+0000 and half characters stand escaped
+    content = message.get(kind) if fit else clean(message.get(kind))
     said, context = _object(content), _object(message.get("context"))
     if kind == "interactive":
         said = next((_object(v) for k, v in said.items() if k != "type"), Json())
-    text = next((t for key in ("body", "caption", "title", "text", "emoji") if (t := _text(said.get(key), 100_000)) is not None), None)
+    text = None
+    for key in _TEXTS:
+        if key in said and (text := _text(said[key], 100_000)) is not None:
+            break
     return InboundMessage(
         type=clean(kind),
         text=text,
         content=_object(content) or (None if content is None else {"value": content}),
         wamid=wamid,
         reply_to=_text(context.get("id")) or (_text(said.get("message_id")) if kind == "reaction" else None),
-        raw=json.dumps(message),
+        raw=raw,
     )
 
 
@@ -151,14 +159,14 @@ def _statuses(value: Json, number: str) -> Iterator[Fact]:
             error_title=_text(error.get("title"), 1000),
             pricing=_text(pricing.get("category")),
             billable=billable if isinstance(billable, bool) else None,
-            raw=json.dumps(raw),
+            raw=_written(raw),
         )
         recipient = _text(status.get("recipient_user_id")) or _text(status.get("recipient_id")) or ""
         yield Fact(received, str(ours or wamid), status_id(number, wamid, word, recipient, clean(str(status.get("timestamp")))), number)
 
 
 def _person(change: Json, field: str, number: str) -> Fact:
-    raw = json.dumps(change.get("value"))
+    raw = _written(change.get("value"))
     return Fact(
         PersonUpdateReceived(number_id=number, field=clean(field), raw=raw),
         clean(field),
@@ -168,12 +176,20 @@ def _person(change: Json, field: str, number: str) -> Fact:
 
 
 def _account(change: Json, field: str, waba_id: str, number: str | None) -> Fact:
-    payload = AccountUpdateReceived(waba_id=waba_id, number_id=clean(number), field=clean(field), raw=json.dumps(change.get("value")))
+    payload = AccountUpdateReceived(waba_id=waba_id, number_id=clean(number), field=clean(field), raw=_written(change.get("value")))
     return Fact(payload, clean(field) or "unknown", update_id(waba_id, field, _canonical(change)), None)
 
 
 def _canonical(change: Json) -> str:
     return json.dumps(change, sort_keys=True, separators=(",", ":"))
+
+
+def _written(value: object) -> str:
+    """JSON as text. Half characters, which the quick writer refuses, the standard library escapes."""
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError:
+        return json.dumps(value)
 
 
 def _moment(timestamp: object) -> datetime:
@@ -203,6 +219,8 @@ def _list(value: Any) -> list[Any]:
 
 def _text(value: object, longest: int = _LONGEST) -> str | None:
     """Text (or a number, as Meta sends ids at times), clean and not longer than can be kept; None for anything else and for nothing."""
+    if type(value) is str and len(value) <= longest and value.isascii() and "\0" not in value:  # nearly always
+        return value or None
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return clean(str(value))[:longest] or None

@@ -14,6 +14,7 @@ from loquat_common.tokens import Signer
 from loquat_events.catalog import DIRECTORY, NUMBERS
 from loquat_events.catalog import Service as ServiceName
 
+from loquat_gateway.adapters.intake import Intake
 from loquat_gateway.adapters.people import People
 from loquat_gateway.adapters.routing import Routing
 from loquat_gateway.domain.scopes import ALL
@@ -52,9 +53,11 @@ async def serve(settings: Settings) -> None:
         service.health.add("routing table", fresh)
         access = Access(people, directory)
         apps = {name: MetaApp(app_secret=a.app_secret, verify_token=a.verify_token) for name, a in settings.meta_apps.items()}
+        intake = Intake(routing, bus, Failpoints(settings.failpoints_dir), lambda: datetime.now(UTC))
+        await life.enter("intake", intake.start, intake.stop)
         api = build(
             access,
-            Webhook(apps, routing, bus, Failpoints(settings.failpoints_dir), lambda: datetime.now(UTC)),
+            Webhook(apps, intake),
             Projects(people, access, clients["provisioner"], bus, lambda: datetime.now(UTC)),
             Resources(access, people, routing, clients),
             Messages(access, clients["conversation-log"], clients["connector"], bus, lambda: datetime.now(UTC)),

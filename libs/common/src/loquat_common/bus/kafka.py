@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LIMIT: Final = 5.0
 """Seconds until a publish counts as not confirmed."""
 _LARGEST: Final = 5 << 20  # bytes of a request: an event has up to 4 MB
+_BATCH: Final = 512 << 10
+"""Bytes of one partition's batch. An idempotent producer has one under way per partition; aiokafka's own 16 KB hold some twenty events."""
 _WAITING: Final = 10_000
 """Events that may wait for their confirmation; beyond it publishers are refused at once: back-pressure."""
 _DAY: Final = 86_400_000  # milliseconds
@@ -63,6 +65,7 @@ class KafkaBus:
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
+                max_batch_size=_BATCH,
                 max_request_size=_LARGEST,
                 request_timeout_ms=int(LIMIT * 1000),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 import orjson
@@ -53,5 +54,6 @@ def partition_of(project: str, lane: str, topic: Topic) -> int:
     return (_hash(project) + shard) % topic.partitions
 
 
+@lru_cache(maxsize=50_000)
 def _hash(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from loquat_events.catalog import Service, Topic, topic_of, topics_by_name
-from loquat_events.envelope import AnyEvent
+from loquat_events.envelope import AnyEvent, Payload
 
 
 def checked(event: AnyEvent, service: Service, topic: str | None = None) -> Topic:
@@ -12,7 +14,12 @@ def checked(event: AnyEvent, service: Service, topic: str | None = None) -> Topi
     Raises:
         PermissionError: the catalog does not let it.
     """
-    target = topics_by_name()[topic] if topic is not None else topic_of(type(event.data))
-    if not any(event.type == s.payload.TYPE and service in s.producers for s in target.types):
-        raise PermissionError(f"{service} may not publish {event.type} to {target.name}")
+    return _allowed(type(event.data), event.type, service, topic)
+
+
+@cache
+def _allowed(payload: type[Payload], kind: str, service: Service, topic: str | None) -> Topic:
+    target = topics_by_name()[topic] if topic is not None else topic_of(payload)
+    if not any(kind == s.payload.TYPE and service in s.producers for s in target.types):
+        raise PermissionError(f"{service} may not publish {kind} to {target.name}")
     return target

@@ -19,7 +19,7 @@ def openapi() -> dict[str, Any]:
     access = Access(nothing, nothing)
     api = build(
         access,
-        Webhook({}, nothing, nothing, nothing, nothing),
+        Webhook({}, nothing),
         Projects(nothing, access, nothing, nothing, nothing),
         Resources(access, nothing, nothing, {}),
         Messages(access, nothing, nothing, nothing, nothing),

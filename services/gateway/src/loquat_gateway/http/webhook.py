@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Final
 
 from aiohttp import web
 from loquat_common import metrics
-from loquat_common.bus.port import Bus, BusUnavailable
-from loquat_common.failpoints import Failpoints
+from loquat_common.bus.port import BusUnavailable
 from loquat_common.http import Api
 from loquat_common.problems import Problem, not_found
-from loquat_events.catalog import topic_of
 from pydantic import BaseModel, SecretStr
 
-from loquat_gateway.adapters.routing import Routing, Stale
+from loquat_gateway.adapters.intake import Intake, WrongSignature
+from loquat_gateway.adapters.routing import Stale
 from loquat_gateway.domain import webhook
 
 DEFAULT_APP: Final = "default"
 _IN_FLIGHT: Final = 32 << 20
 """Bytes of bodies under way at most; beyond it Meta is asked to come again, at once."""
+_kept: Final = metrics.webhook_bodies.labels("kept")
 
 
 class MetaApp(BaseModel):
@@ -31,15 +30,17 @@ class MetaApp(BaseModel):
     app_secret: SecretStr
     verify_token: SecretStr
 
+    @cached_property
+    def keyed(self) -> hmac.HMAC:
+        """HMAC-SHA256 with the secret, to be copied for each body."""
+        return hmac.new(self.app_secret.get_secret_value().encode(), digestmod="sha256")
+
 
 class Webhook:
     """`/webhooks/whatsapp` for the default app, `/webhooks/whatsapp/{app}` for further ones: nothing in a body names its app."""
 
-    def __init__(
-        self, apps: Mapping[str, MetaApp], routing: Routing, bus: Bus, failpoints: Failpoints, clock: Callable[[], datetime]
-    ) -> None:
-        self._apps, self._routing, self._bus = apps, routing, bus
-        self._failpoints, self._clock = failpoints, clock
+    def __init__(self, apps: Mapping[str, MetaApp], intake: Intake) -> None:
+        self._apps, self._intake = apps, intake
         self._in_flight = 0
 
     def add_to(self, api: Api) -> None:
@@ -71,37 +72,20 @@ class Webhook:
             raise Problem(503, "busy", "Too much is under way", "Deliver it again")
         self._in_flight += size
         try:
-            return await self._stored(request, app, await request.read())
+            await self._intake.keep(app.keyed, request.headers.get("X-Hub-Signature-256", ""), await request.read())
         except web.HTTPRequestEntityTooLarge:
             metrics.webhook_bodies.labels("too_large").inc()
             raise Problem(413, "too_large", "The body is too large", f"{webhook.LARGEST} bytes are the limit") from None
-        finally:
-            self._in_flight -= size
-
-    async def _stored(self, request: web.Request, app: MetaApp, raw: bytes) -> web.Response:
-        if not signed(app.app_secret.get_secret_value(), raw, request.headers.get("X-Hub-Signature-256", "")):
+        except WrongSignature:
             metrics.webhook_bodies.labels("wrong_signature").inc()
-            raise Problem(401, "wrong_signature", "The signature is not that of the app's secret over this body")
-        try:
-            body = webhook.parse(raw)
-            self._routing.check()
-            events = webhook.events(body, self._routing.project, self._clock())
-            self._failpoints.hit("gateway.before_publish")
-            await self._bus.publish(*events)
-            self._failpoints.hit("gateway.after_publish")
+            raise Problem(401, "wrong_signature", "The signature is not that of the app's secret over this body") from None
         except webhook.BodyRefused as refused:
             metrics.webhook_bodies.labels("refused").inc()
             raise Problem(refused.status, refused.code, refused.title) from None
         except (BusUnavailable, Stale):
             metrics.webhook_bodies.labels("unavailable").inc()
             raise Problem(503, "unavailable", "The updates cannot be kept now", "Deliver them again") from None
-        metrics.webhook_bodies.labels("kept").inc()
-        for event in events:
-            metrics.webhook_updates.labels(topic_of(type(event.data)).name).inc()
+        finally:
+            self._in_flight -= size
+        _kept.inc()
         return web.Response()
-
-
-def signed(secret: str, raw: bytes, header: str) -> bool:
-    """Whether the header signs these very bytes."""
-    wanted = "sha256=" + hmac.digest(secret.encode(), raw, hashlib.sha256).hex()
-    return hmac.compare_digest(wanted.encode(), header.encode(errors="surrogatepass"))
