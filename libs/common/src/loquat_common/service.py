@@ -48,7 +48,12 @@ class Service:
     async def start(cls, life: Lifecycle, settings: ServiceSettings, name: ServiceName, migrations: str | None) -> Service:
         """Opens the pool, migrates the service's schema (the bus's rows, then its own files in package `migrations`)."""
         schema = schema_of(name)
-        pool = await open_pool(settings.platform_dsn.get_secret_value(), search_path=f"{schema}, pg_catalog", application=name)
+        pool = await open_pool(
+            settings.platform_dsn.get_secret_value(),
+            search_path=f"{schema}, pg_catalog",
+            application=name,
+            statements=settings.prepared_statements,
+        )
         life.on_stop("control database", pool.close)
         async with pool.acquire(timeout=10) as connection:
             await migrate(connection, schema=schema, component="bus", migrations=deferred.migrations())

@@ -44,6 +44,9 @@ class ServiceSettings(BusSettings):
 
     platform_dsn: SecretStr = Field(description="the service's own login to the control database")
     tenant_clusters: dict[str, ClusterAddress] = Field(default_factory=dict, description="clusters of project databases, JSON by name")
+    prepared_statements: int = Field(
+        default=100, ge=0, le=1000, description="statements a connection keeps prepared; 0 behind a PgBouncer before 1.21"
+    )
     http_host: str = Field(default="127.0.0.1", description="address the service's API listens on")
     http_port: Port = Field(default=0, description="port of the service's API; 0 takes a free one")
     internal_host: str = Field(default="127.0.0.1", description="address of health and metrics; never a public one")

@@ -28,7 +28,9 @@ async def serve(settings: Settings) -> None:
     """Runs until SIGTERM."""
     async with Lifecycle(settings.drain_seconds) as life:
         service = await Service.start(life, settings, "conversation-log", None)
-        pools = ProjectPools(settings.tenant_clusters, "loquat_conversation_log", cap=settings.project_connections)
+        pools = ProjectPools(
+            settings.tenant_clusters, "loquat_conversation_log", cap=settings.project_connections, statements=settings.prepared_statements
+        )
         life.on_stop("project pools", pools.close)
         life.spawn("idle project connections", pools.run())
         bus = open_bus(settings, "conversation-log", service.pool)

@@ -42,7 +42,8 @@ class PostgresLog:
         self._beating: asyncio.Task[None] | None = None
         self._beaten = float("-inf")
         self._polled = 0.0
-        self._stale = True  # somebody may have published since the last empty fetch
+        self._stale = True  # there may be what no notification tells of
+        self._more = False  # the last fetch did not reach the end
 
     async def start(self, owner: Ownership) -> None:
         """See `Log`."""
@@ -123,19 +124,20 @@ class PostgresLog:
         return cursor
 
     async def fetch(self, paused: AbstractSet[str], wait: float) -> Sequence[tuple[str, int, Record]]:
-        """See `Log`. Asks the database only when there was a notification, when the last fetch found something, or every 2 s."""
+        """See `Log`. Asks the database only when there was a notification, when the last fetch left something, or every 2 s."""
         now = time.monotonic()
         if self._news.is_set() or self._stale or now - self._polled >= _POLL:
             self._news.clear()
             self._polled = now
             out = await self._ask({p: o for p, o in self._next.items() if p not in paused})
-            self._stale = bool(out) or bool(paused)
+            self._stale = self._more or bool(paused)
             if out:
                 return out
         await self._wakes.wait(self._news, 0.05 if self._stale else wait)
         return []
 
     async def _ask(self, asked: Mapping[str, int]) -> list[tuple[str, int, Record]]:
+        self._more = False
         if not asked:
             return []
         places = [p.rpartition("/") for p in asked]
@@ -153,11 +155,14 @@ class PostgresLog:
         except EngineAway:
             return []
         out: list[tuple[str, int, Record]] = []
+        ends: dict[str, int] = {}
         for r in rows:
             name = f"{r['topic']}/{r['partition']}"
             if name in self._next and self._next[name] <= r["seq"]:  # not reassigned meanwhile
                 out.append((name, r["seq"], Record(r["event_id"], r["project"], r["lane"], r["value"] or b"")))
                 self._next[name] = r["seq"] + 1
+                ends[name] = r["next_offset"]
+        self._more = any(self._next.get(name, end) < end for name, end in ends.items())
         return out
 
     async def commit(self, marks: Mapping[str, int]) -> AbstractSet[str]:

@@ -51,11 +51,12 @@ BEGIN
     WHERE h.topic = c.t AND h.partition = c.p;
 END $$;
 
--- purpose: one round trip for all partitions of a member. At least one event each; beyond that at most `bytes` each.
+-- purpose: one round trip for all partitions of a member. At least one event each; beyond that at most `bytes` each. `next_offset`: where
+-- the partition ended, so that the reader knows whether there is more.
 CREATE FUNCTION read(topics text[], parts int[], froms bigint[], most int, bytes bigint)
-RETURNS TABLE (topic text, partition int, seq bigint, event_id text, project text, lane text, value bytea)
+RETURNS TABLE (topic text, partition int, seq bigint, event_id text, project text, lane text, value bytea, next_offset bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT e.topic, e.partition, e.seq, e.event_id, e.project, e.lane, e.value
+    SELECT e.topic, e.partition, e.seq, e.event_id, e.project, e.lane, e.value, h.next_offset
     FROM unnest(topics, parts, froms) AS w(t, p, f)
     JOIN bus.head h ON h.topic = w.t AND h.partition = w.p AND h.next_offset > w.f
     CROSS JOIN LATERAL (
