@@ -100,7 +100,7 @@ def test_the_error_table_as_data(code: int, attempts: int, state: str, wait: flo
 
 @pytest.mark.parametrize("code", [0, 10, 190, 200, 299, 131005])
 def test_a_token_that_does_not_work_parks_the_message_and_asks_to_connect_the_number_again(code: int) -> None:
-    assert error(code, 9, 401) == ("queued", 300, True)
+    assert error(code, 9, 401) == ("queued", 5, True)
 
 
 @pytest.mark.promise("P2")

@@ -37,9 +37,13 @@ async def serve(settings: Settings) -> None:
         queue, failpoints = SendQueue(service.pool, lease=settings.send_lease), Failpoints(settings.failpoints_dir)
         graph = Graph(settings.graph_url, settings.graph_version)
         await life.enter("graph client", graph.start, graph.stop)
-        teller = Teller(queue, numbers, bus, settings.moving_rest, lambda: datetime.now(UTC))
-        life.spawn("teller", teller.run())
+
+        def attached() -> None:
+            sender.wake()
+
+        teller = Teller(queue, numbers, bus, settings.moving_rest, lambda: datetime.now(UTC), attached)
         sender = Sender(queue, numbers, graph, Pacing(), failpoints, teller.wake)
+        life.spawn("teller", teller.run())
         life.spawn("sender", sender.run())
         life.on_drain("sender", sender.drain)
 

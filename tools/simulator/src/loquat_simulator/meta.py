@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -14,6 +14,11 @@ from loquat_simulator.webhooks import Webhooks
 from loquat_simulator.world import Bubble, Number, Phone, World
 
 Json = dict[str, Any]
+
+
+_ACCEPTED: Final = ("timeout_after_accept", "broken_answer")
+"""Faults of a message that its contact gets."""
+_BETWEEN: Final = 0.05  # seconds between two pieces of an answer: more than a network joins together
 
 
 class Meta:
@@ -30,7 +35,7 @@ class Meta:
         app.router.add_post(version + "/{waba}/subscribed_apps", self.subscribe)
         app.router.add_delete(version + "/{waba}/subscribed_apps", self.subscribe)
 
-    async def send(self, request: web.Request) -> web.Response:
+    async def send(self, request: web.Request) -> web.StreamResponse:
         """A message for a person's phone."""
         trace = "A" + secrets.token_urlsafe(8)
         number = request.match_info["number"]
@@ -41,20 +46,20 @@ class Meta:
             note["body"] = body
             answer = await self._accepted(request, number, body)
         except orjson.JSONDecodeError:
-            return self._refused(GraphError(400, 100, "Invalid parameter", "The body is not JSON"), note)
+            answer = self._refused(GraphError(400, 100, "Invalid parameter", "The body is not JSON"), note)
         except GraphError as error:
-            return self._refused(error, note)
-        note["status"] = 200
-        return answer
+            answer = self._refused(error, note)
+        note["status"] = answer.status
+        return await _in_pieces(request, answer) if self._world.fault(number, "in_pieces") else answer
 
     def _refused(self, error: GraphError, note: Json) -> web.Response:
-        note |= {"status": error.status, "code": error.code}
+        note["code"] = error.code
         return web.json_response(error.body(note["trace"]), status=error.status)
 
     async def _accepted(self, request: web.Request, number_id: str, body: Json) -> web.Response:
         number = self._authorized(request, number_id)
-        fault = self._world.fault(number_id, "500", "429", "timeout_after_accept") or self._world.fault_code(number_id)
-        if fault is not None and fault != "timeout_after_accept":
+        fault = self._world.fault(number_id, "500", "429", *_ACCEPTED) or self._world.fault_code(number_id)
+        if fault is not None and fault not in _ACCEPTED:
             raise FAULTS.get(fault) or error_of(int(fault))
         to, kind = checked(body)
         phone = self._world.phone(number_id, to)
@@ -64,6 +69,8 @@ class Meta:
         self._statuses(number, phone, bubble)
         if fault == "timeout_after_accept":
             await asyncio.sleep(15)  # longer than any client waits
+        if fault == "broken_answer":
+            return web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
         contacts = [{"input": body.get("to") or body.get("recipient"), "wa_id": to}]
         return web.json_response({"messaging_product": "whatsapp", "contacts": contacts, "messages": [{"id": bubble.id}]})
 
@@ -105,6 +112,18 @@ class Meta:
     async def subscribe(self, _request: web.Request) -> web.Response:
         """Apps of a WhatsApp business account."""
         return web.json_response({"success": True})
+
+
+async def _in_pieces(request: web.Request, answer: web.Response) -> web.StreamResponse:
+    """The same answer, half by half."""
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    pieces = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+    await pieces.prepare(request)
+    await pieces.write(body[: len(body) // 2])
+    await asyncio.sleep(_BETWEEN)
+    await pieces.write(body[len(body) // 2 :])
+    await pieces.write_eof()
+    return pieces
 
 
 def shown(kind: str, content: Json) -> str | None:

@@ -70,9 +70,9 @@ class Look(BaseModel):
 
 
 class Fault_(BaseModel):  # noqa: N801  (the document shows it as it is)
-    """500, 429, timeout_after_accept, duplicate, reorder, or an error code of Meta's."""
+    """500, 429, timeout_after_accept, broken_answer, in_pieces, duplicate, reorder, or an error code of Meta's."""
 
-    kind: str = Field(pattern=r"^(timeout_after_accept|duplicate|reorder|[0-9]{1,7})$")
+    kind: str = Field(pattern=r"^(timeout_after_accept|broken_answer|in_pieces|duplicate|reorder|[0-9]{1,7})$")
     phone_number_id: str | None = None
     times: int = Field(default=1, ge=1, le=1000)
 

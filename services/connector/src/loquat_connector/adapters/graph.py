@@ -16,15 +16,15 @@ _LARGEST: Final = 1 << 20
 
 
 class Graph:
-    """Posts messages. Errors never carry the token: no exception of the client leaves here."""
+    """Posts messages, each within `limit` seconds. Errors never carry the token: no exception of the client leaves here."""
 
-    def __init__(self, base_url: str, version: str) -> None:
-        self._base = f"{base_url.rstrip('/')}/{version}"
+    def __init__(self, base_url: str, version: str, *, limit: float = LIMIT) -> None:
+        self._base, self._limit = f"{base_url.rstrip('/')}/{version}", limit
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         """Opens the client."""
-        timeout = aiohttp.ClientTimeout(total=LIMIT, connect=_CONNECT, sock_connect=_CONNECT)
+        timeout = aiohttp.ClientTimeout(total=self._limit, connect=_CONNECT, sock_connect=_CONNECT)
         self._session = aiohttp.ClientSession(
             timeout=timeout, connector=aiohttp.TCPConnector(limit=200), json_serialize=lambda v: orjson.dumps(v).decode()
         )
@@ -42,12 +42,19 @@ class Graph:
             async with self._session.post(
                 f"{self._base}/{number}/messages", json=body, headers={"Authorization": f"Bearer {token}"}
             ) as response:
-                raw = await response.content.read(_LARGEST)
-                return answered(response.status, _parsed(raw), attempt)
+                return answered(response.status, _parsed(await _whole(response.content)), attempt)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return not_sent(type(error).__name__, attempt)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return nobody_knows(type(error).__name__)
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """The body to its end, as far as it is looked at: one `read` gives what has come so far."""
+    body = b""
+    while len(body) < _LARGEST and (piece := await content.read(_LARGEST - len(body))):
+        body += piece
+    return body
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:

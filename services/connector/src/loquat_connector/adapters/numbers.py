@@ -60,24 +60,29 @@ class Numbers:
         query = f"SELECT {_COLUMNS} FROM numbers WHERE project_id = $1 AND state <> 'detaching' ORDER BY phone_number_id"  # noqa: S608  (a constant)
         return [Number(**r) for r in await self._pool.fetch(query, project)]
 
-    async def attach(self, project: str, number: str, waba: str, token: str, display: str | None) -> Number:
-        """Notes that the number is the project's. If another one had it, its route is retired first. A repeated order renews the token."""
+    async def attach(
+        self, project: str, number: str, waba: str, token: str, display: str | None, *, move_from: str | None = None
+    ) -> Number | None:
+        """Notes that the number is the project's; None: another project has it and keeps it.
+
+        If `move_from` had it, its route is retired first. A repeated order renews the token.
+        """
         row = await self._pool.fetchrow(
             "INSERT INTO numbers (phone_number_id, project_id, waba_id, display_phone_number, token, state)"  # noqa: S608  (a constant is filled in)
             " VALUES ($1, $2, $3, $4, $5, 'attaching')"
             " ON CONFLICT (phone_number_id) DO UPDATE SET project_id = excluded.project_id, waba_id = excluded.waba_id, token = excluded.token,"
             "  display_phone_number = coalesce(excluded.display_phone_number, numbers.display_phone_number), state = 'attaching',"
             "  retired = numbers.retired AND numbers.project_id = excluded.project_id, published = false"
+            " WHERE numbers.state = 'detaching' OR numbers.project_id IN (excluded.project_id, $6)"
             f" RETURNING {_COLUMNS}",
             number,
             project,
             waba,
             display,
             self._ring.seal(token.encode(), _place(project, number)),
+            move_from,
         )
-        if row is None:
-            raise LookupError(number)
-        return Number(**row)
+        return Number(**row) if row else None
 
     async def retire(self, number: Number, wait: float) -> None:
         """The old route's tombstone is on the bus; the new one comes after `wait` seconds."""
@@ -155,9 +160,9 @@ class Numbers:
         rows = await self._pool.fetch("SELECT seq, waba_id, change FROM unrouted WHERE number_id = $1 ORDER BY seq LIMIT $2", number, most)
         return [Kept(**r) for r in rows]
 
-    async def replayed(self, number: str, upto: int) -> None:
-        """These are in the inbox now."""
-        await self._pool.execute("DELETE FROM unrouted WHERE number_id = $1 AND seq <= $2", number, upto)
+    async def replayed(self, number: str, seqs: list[int]) -> None:
+        """These are in the inbox now. By name: one with a lower number may have been committed since they were read."""
+        await self._pool.execute("DELETE FROM unrouted WHERE number_id = $1 AND seq = ANY ($2)", number, seqs)
 
     async def attached_with_kept(self) -> list[Number]:
         """Attached numbers with updates that were kept: one came late, or a replay was cut off."""

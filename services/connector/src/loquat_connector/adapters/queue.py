@@ -24,6 +24,13 @@ LEASE: Final = 15.0
 """Seconds for one attempt. Above the limit of the HTTP call (10 s): a row that is still `sending` then has lost its sender."""
 _LIFE: Final = 24 * 3600.0
 """Seconds until a message that could not be handed over is given up: the customer service window."""
+_HEADS: Final = (
+    " FROM sends AS s JOIN numbers AS n ON n.phone_number_id = s.number_id AND n.project_id = s.project_id AND n.state = 'attached'"
+    " WHERE s.state = 'queued' AND s.number_id || ' ' || s.recipient <> ALL ($1)"
+    " AND NOT EXISTS (SELECT FROM sends AS e WHERE e.number_id = s.number_id AND e.recipient = s.recipient AND e.seq < s.seq"
+    "                 AND e.project_id = s.project_id AND e.state IN ('queued', 'sending'))"
+)
+"""Heads of lanes whose number can send. What another project left in the queue of a number that it lost is not before anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +84,25 @@ class SendQueue:
     async def candidates(self, most: int, busy: Sequence[str]) -> list[Send]:
         """Due heads of lanes whose number can send, of lanes that this process has not in hand. Nothing is claimed yet."""
         rows = await self._pool.fetch(
-            "SELECT s.* FROM sends AS s JOIN numbers AS n ON n.phone_number_id = s.number_id AND n.project_id = s.project_id AND n.state = 'attached'"
-            " WHERE s.state = 'queued' AND s.next_at <= now() AND s.number_id || ' ' || s.recipient <> ALL ($2)"
-            " AND NOT EXISTS (SELECT FROM sends AS e WHERE e.number_id = s.number_id AND e.recipient = s.recipient AND e.seq < s.seq"
-            "                 AND e.state IN ('queued', 'sending'))"
-            " ORDER BY s.next_at, s.seq LIMIT $1",
-            most,
+            f"SELECT s.* {_HEADS} AND s.next_at <= now() ORDER BY s.next_at, s.seq LIMIT $2",
             busy,
+            most,
         )
         return [_send(r, r["attempts"] + 1) for r in rows]
 
     async def claim(self, send: Send) -> bool:
-        """Commits the attempt, before the socket is written to. False: another connector has it."""
+        """Commits the attempt, before the socket is written to. False: another connector has it, or had it since we looked."""
         async with self._pool.acquire(timeout=10) as connection, connection.transaction():
             row = await connection.fetchrow(
                 "UPDATE sends SET state = 'sending', attempts = attempts + 1, lease_until = now() + $2 * interval '1 second'"
-                " WHERE message_id = (SELECT message_id FROM sends WHERE message_id = $1 AND state = 'queued' AND next_at <= now() FOR UPDATE SKIP LOCKED)"
-                " RETURNING attempts",
+                " WHERE message_id = (SELECT message_id FROM sends WHERE message_id = $1 AND attempts = $3 - 1 AND state = 'queued'"
+                "                     AND next_at <= now() FOR UPDATE SKIP LOCKED)"
+                " RETURNING true",
                 send.message_id,
                 self._lease,
+                send.attempt,
             )
-            if row is None or row["attempts"] != send.attempt:
+            if row is None:
                 return False
             await connection.execute("INSERT INTO attempts (message_id, n) VALUES ($1, $2)", send.message_id, send.attempt)
         return True
@@ -111,7 +116,10 @@ class SendQueue:
         )
 
     async def end(self, send: Send, verdict: Verdict) -> None:
-        """What became of the attempt. If a status was faster, the row has moved on and only the attempt is noted."""
+        """What became of the attempt.
+
+        If a status was faster, the row has moved on and only the attempt is noted. An answer after the lease still ends what nobody knew.
+        """
         async with self._pool.acquire(timeout=10) as connection, connection.transaction():
             await connection.execute(
                 "UPDATE attempts SET ended_at = clock_timestamp(), outcome = $3, http_status = $4, code = $5, title = $6, details = $7, fbtrace_id = $8"
@@ -128,7 +136,7 @@ class SendQueue:
             moved = await connection.fetchval(
                 "UPDATE sends SET state = $3, wamid = coalesce($4, wamid), next_at = now() + $5 * interval '1 second', lease_until = NULL,"
                 " ended_at = CASE WHEN $3 = 'queued' THEN NULL ELSE now() END"
-                " WHERE message_id = $1 AND state = 'sending' AND attempts = $2 RETURNING true",
+                " WHERE message_id = $1 AND attempts = $2 AND (state = 'sending' OR state = 'unknown' AND $3 IN ('accepted', 'failed')) RETURNING true",
                 send.message_id,
                 send.attempt,
                 verdict.state,
@@ -147,8 +155,13 @@ class SendQueue:
                     title=verdict.title,
                 )
             if verdict.reconnect:
-                await connection.execute(
-                    "UPDATE numbers SET state = 'needs_reconnect' WHERE phone_number_id = $1 AND state = 'attached'", send.number_id
+                await connection.execute(  # unless it was connected again while we waited for the answer to the token before
+                    "UPDATE numbers SET state = 'needs_reconnect' WHERE phone_number_id = $1 AND project_id = $2 AND state = 'attached'"
+                    " AND attached_at <= (SELECT started_at FROM attempts WHERE message_id = $3 AND n = $4)",
+                    send.number_id,
+                    send.project_id,
+                    send.message_id,
+                    send.attempt,
                 )
 
     async def sweep(self) -> int:
@@ -180,19 +193,24 @@ class SendQueue:
         return len(lost) + len(old)
 
     async def resolve(self, status: StatusReceived) -> None:
-        """A status of ours came: whatever we did not know, Meta has the message."""
+        """A status of ours came: whatever we did not know, Meta has the message, also if it answered with an error and waits for a retry.
+
+        Only the number that it was sent from can say so: the id in a status is the choice of whoever sent the message.
+        """
         await self._pool.execute(
             "UPDATE sends SET state = 'accepted', wamid = $2, lease_until = NULL, ended_at = coalesce(ended_at, now())"
-            " WHERE message_id = $1 AND state IN ('sending', 'unknown')",
+            " WHERE message_id = $1 AND number_id = $3 AND (state IN ('sending', 'unknown') OR state = 'queued' AND attempts > 0)",
             status.message_id,
             status.wamid,
+            status.number_id,
         )
 
-    async def next_due(self) -> float | None:
-        """Seconds until something is due, or must be looked after; None: nothing waits."""
+    async def next_due(self, busy: Sequence[str]) -> float | None:
+        """Seconds until `candidates` has something to give, or an attempt must be looked after; None: nothing waits for a time."""
         return await self._pool.fetchval(
-            "SELECT extract(epoch FROM least((SELECT min(next_at) FROM sends WHERE state = 'queued'),"
-            " (SELECT min(lease_until) FROM sends WHERE state = 'sending')) - clock_timestamp())::float"
+            f"SELECT extract(epoch FROM least((SELECT s.next_at {_HEADS} ORDER BY s.next_at LIMIT 1),"  # noqa: S608  (a constant)
+            " (SELECT min(lease_until) FROM sends WHERE state = 'sending')) - clock_timestamp())::float",
+            busy,
         )
 
     async def outcomes(self, most: int) -> list[tuple[UUID, str, MessageOutcome]]:

@@ -28,12 +28,15 @@ _MOST: Final = 200
 class Teller:
     """Publishes rows, then deletes or marks them: a crash in between publishes them again under the same ids.
 
-    `moving` is how long a number rests between two owners: longer than any gateway's routing lease.
+    `moving` is how long a number rests between two owners: longer than any gateway's routing lease. `attached` is called when a number can
+    send from now on.
     """
 
-    def __init__(self, queue: SendQueue, numbers: Numbers, bus: Bus, moving: float, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, queue: SendQueue, numbers: Numbers, bus: Bus, moving: float, clock: Callable[[], datetime], attached: Callable[[], None]
+    ) -> None:
         self._queue, self._numbers, self._bus, self._clock = queue, numbers, bus, clock
-        self._moving = moving
+        self._moving, self._attached = moving, attached
         self._news = asyncio.Event()
         self._log = get_logger()
 
@@ -91,6 +94,7 @@ class Teller:
         key = fact_id("number", number.phone_number_id, number.project_id, number.attach_at.isoformat())
         await self._bus.publish(self._event(attached, key, "numbers", number.phone_number_id))
         await self._numbers.published(number)
+        self._attached()
         self._log.info("number.attached", number=number.phone_number_id, project=number.project_id)
 
     async def _replay(self, number: Number) -> None:
@@ -100,7 +104,7 @@ class Teller:
                 change: dict[str, Any] = json.loads(update.change)
                 facts = [f for f in split_change(change, update.waba_id) if f.number is not None]
                 await self._bus.publish(*(self._event(f.payload, f.id, number.project_id, f.lane) for f in facts))
-            await self._numbers.replayed(number.phone_number_id, kept[-1].seq)
+            await self._numbers.replayed(number.phone_number_id, [k.seq for k in kept])
 
     def _event(self, data: Payload, key: UUID, project: str, lane: str) -> AnyEvent:
         return Event[Payload].of(data, id=key, source="/connector", time=self._clock(), project=project, lane=lane)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from loquat_common import metrics
+from loquat_common.crypto import SealBroken
 from loquat_common.db import is_gone
 from loquat_common.failpoints import Failpoints
 from loquat_common.logs import get_logger
@@ -24,6 +26,14 @@ _AT_ONCE: Final = 50
 _REST: Final = 5.0  # seconds between looks when nothing is due: another connector may have died
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What goes to the socket."""
+
+    token: str = field(repr=False)
+    body: dict[str, Any]
+
+
 class Sender:
     """Works until cancelled; `wake` says that something is new. `told` is called when there is something to publish."""
 
@@ -35,6 +45,7 @@ class Sender:
         self._news = asyncio.Event()
         self._busy: dict[str, asyncio.Task[None]] = {}  # by lane
         self._swept = 0.0
+        self._draining = False
         self._log = get_logger()
 
     def wake(self) -> None:
@@ -62,7 +73,8 @@ class Sender:
             await self.drain(0)
 
     async def drain(self, limit: float) -> bool:
-        """Waits for the attempts under way."""
+        """Begins no more attempts, waits for those under way."""
+        self._draining = True
         if not self._busy:
             return True
         _, pending = await asyncio.wait(list(self._busy.values()), timeout=limit)
@@ -77,7 +89,9 @@ class Sender:
             self._swept = now
             if await self._queue.sweep():
                 self._told()
-        for send in await self._queue.candidates(max(0, _AT_ONCE - len(self._busy)), list(self._busy)):
+        if self._draining or len(self._busy) >= _AT_ONCE:
+            return _REST  # the end of an attempt wakes us
+        for send in await self._queue.candidates(_AT_ONCE - len(self._busy), list(self._busy)):
             lane = f"{send.number_id} {send.recipient}"
             if lane in self._busy:
                 continue
@@ -89,7 +103,9 @@ class Sender:
             self._busy[lane] = task
             task.add_done_callback(lambda task, lane=lane: self._ended(lane, task))
         metrics.send_queue.set(len(self._busy))
-        due = await self._queue.next_due()
+        if len(self._busy) >= _AT_ONCE:
+            return _REST
+        due = await self._queue.next_due(list(self._busy))
         return _REST if due is None else min(_REST, max(0.02, due))
 
     def _ended(self, lane: str, task: asyncio.Task[None]) -> None:
@@ -99,22 +115,29 @@ class Sender:
             self._log.error("sender.attempt_failed", exc_info=error)  # its lease lapses; nobody knows
 
     async def _attempt(self, send: Send) -> None:
+        ready = await self._ready(send)
         if not await self._queue.claim(send):
             return
         self._failpoints.hit("connector.after_sending")
-        verdict = await self._made(send)
+        verdict = ready if isinstance(ready, Verdict) else await self._graph.send(send.number_id, ready.token, ready.body, send.attempt)
         self._failpoints.hit("connector.after_accept")
         await asyncio.shield(self._queue.end(send, verdict))
         metrics.send_attempts.labels(verdict.state).inc()
+        if verdict.reconnect:
+            self._log.warning("number.needs_reconnect", number=send.number_id, project=send.project_id, code=verdict.code)
         self._failpoints.hit("connector.after_store")
         self._told()
 
-    async def _made(self, send: Send) -> Verdict:
-        token = await self._numbers.token(send.project_id, send.number_id)
+    async def _ready(self, send: Send) -> _Ready | Verdict:
+        """All that can go wrong before the attempt is committed: after that, nothing stands between it and the socket."""
+        try:
+            token = await self._numbers.token(send.project_id, send.number_id)
+        except SealBroken:
+            return Verdict("queued", wait=5, title="the number's token cannot be opened: connect it again", reconnect=True)
         if token is None:
             return Verdict("failed", title="the number is no longer this project's")
         try:
             body = request(Outgoing.model_validate(send.message), send.recipient, is_user_id=send.is_user_id, message_id=send.message_id)
         except Unsendable as error:
             return Verdict("failed", title=str(error))
-        return await self._graph.send(send.number_id, token, body, send.attempt)
+        return _Ready(token, body)

@@ -28,7 +28,7 @@ class Verdict:
 
 
 _TRANSIENT: Final = frozenset({1, 2, 131000, 131016, 133004})
-_WAITS: Final[Mapping[int, float]] = {
+_WAITS: Final[Mapping[int, float]] = {  # again and again, until the message's own deadline
     131057: 60,
     2494100: 60,
     4: 60,
@@ -40,9 +40,9 @@ _WAITS: Final[Mapping[int, float]] = {
     131048: 3600,
     133015: 300,
 }
-_NEVER_GIVES_UP: Final = frozenset(_WAITS)  # until the message's own deadline
 _PAIR: Final = 131056
 _RECONNECT: Final = frozenset({0, 3, 10, 102, 190, 131005, *range(200, 300)})
+_RECONNECTED: Final = 5  # seconds; the number's state keeps the message until it is connected again, and then it goes soon
 
 
 def not_sent(reason: str, attempts: int) -> Verdict:
@@ -99,7 +99,7 @@ def _refused(status: int, error: Mapping[str, Any], attempts: int) -> Verdict:
     if known in _WAITS:
         return Verdict("queued", wait=_WAITS[known], **told)
     if known in _RECONNECT:
-        return Verdict("queued", wait=300, reconnect=True, **told)
+        return Verdict("queued", wait=_RECONNECTED, reconnect=True, **told)
     if known in _TRANSIENT and attempts < _TRIES:
         return Verdict("queued", wait=0.5 * 4.0 ** (attempts - 1), **told)
     return Verdict("failed", **told)

@@ -22,7 +22,7 @@ class Attach(BaseModel):
 
     phone_number_id: Identifier
     waba_id: Identifier
-    token: Annotated[str, StringConstraints(min_length=1, max_length=2000)] = Field(repr=False)
+    token: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[!-~]{1,2000}$")] = Field(repr=False)  # fits into a header
     display_phone_number: Annotated[str, StringConstraints(max_length=40)] | None = None
     move_from: str | None = None
 
@@ -64,12 +64,13 @@ class NumberApi:
 
     async def attach(self, _request: web.Request, *, path: _Project, body: Attach) -> Number:
         """At once if nobody has it; after a rest if it moves."""
-        known = await self._store.get(body.phone_number_id)
-        if known is not None and known.state != "detaching" and known.project_id not in {path.project_id, body.move_from}:
+        made = await self._store.attach(
+            path.project_id, body.phone_number_id, body.waba_id, body.token, body.display_phone_number, move_from=body.move_from
+        )
+        if made is None:
             raise Problem(
                 409, "number_taken", "The number belongs to another project", "Detach it there first, or name that project in move_from"
             )
-        made = await self._store.attach(path.project_id, body.phone_number_id, body.waba_id, body.token, body.display_phone_number)
         self._changed()
         return _view(made)
 
