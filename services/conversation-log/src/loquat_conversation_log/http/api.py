@@ -8,7 +8,7 @@ from uuid import UUID
 
 from aiohttp import web
 from loquat_common import cursors
-from loquat_common.db import DatabaseAway
+from loquat_common.db import DatabaseAway, WrongDatabase
 from loquat_common.directory import Directory
 from loquat_common.http import Api, Authenticate
 from loquat_common.problems import Problem, not_found
@@ -177,7 +177,7 @@ class RecordApi:
 async def _reading(question: Any) -> Any:
     try:
         return await question
-    except DatabaseAway:
+    except (DatabaseAway, WrongDatabase):  # the latter until the directory has caught up
         raise Problem(503, "database_away", "The project's database does not answer", "Try again in a moment") from None
 
 
