@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 from loquat_common.bootstrap import bootstrap_database, bootstrap_roles, role_of, schema_of
 from loquat_common.db import open_pool
 from loquat_common.sql import Ident, compose
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 PASSWORD = "a-password-of-tests"
 TEMPLATE = "loquat_test_template"
+
+# How long a machine with other work takes says nothing about the code.
+settings.register_profile("loquat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loquat")
 
 
 @pytest.fixture(scope="session")
