@@ -36,7 +36,9 @@ async def serve(settings: Settings) -> None:
     async with Lifecycle(settings.drain_seconds) as life:
         service = await Service.start(life, settings, "bot-runner", "loquat_bot_runner.migrations")
         _say_isolation(settings, service)
-        pools = ProjectPools(settings.tenant_clusters, "loquat_bot_runner", cap=settings.project_connections, statements=settings.prepared_statements)
+        pools = ProjectPools(
+            settings.tenant_clusters, "loquat_bot_runner", cap=settings.project_connections, statements=settings.prepared_statements
+        )
         life.on_stop("project pools", pools.close)
         life.spawn("idle project connections", pools.run())
         provisioner = InternalClient(settings.services["provisioner"], Signer("bot-runner", settings.signing_key or ""), "provisioner")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -36,11 +38,16 @@ def _text(value: bytes) -> str:
 
 
 class ProjectDatabases:
-    """One tenant cluster. `connect(database)` opens a connection as loquat_provisioner; the one to `postgres` is kept."""
+    """One tenant cluster. `connect(database)` opens a connection as loquat_provisioner; the one to `postgres` is kept.
+
+    Projects are made side by side, a connection does one thing at a time: so the methods below take turns. All raise DatabaseAway when the
+    cluster does not answer, goes away meanwhile, or somebody holds a lock for too long.
+    """
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._admin: Connection | None = None
+        self._turn = asyncio.Lock()
 
     async def close(self) -> None:
         """Closes the connection that is kept."""
@@ -49,7 +56,7 @@ class ProjectDatabases:
             self._admin = None
 
     async def admin(self) -> Connection:
-        """The connection to database `postgres`.
+        """The connection to database `postgres`, for a caller who has it alone.
 
         Raises:
             DatabaseAway: the cluster does not answer.
@@ -57,6 +64,17 @@ class ProjectDatabases:
         if self._admin is None or self._admin.is_closed():
             self._admin = await self._open("postgres")
         return self._admin
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncGenerator[Connection]:
+        async with self._turn:
+            try:
+                yield await self.admin()
+            except Exception as error:
+                if not is_gone(error):
+                    raise
+                await self.close()  # whatever it was in the middle of; the next turn opens another
+                raise DatabaseAway(type(error).__name__) from error
 
     async def _open(self, database: str) -> Connection:
         try:
@@ -72,7 +90,10 @@ class ProjectDatabases:
         Raises:
             StepFailed: none is sealed yet.
         """
-        admin = await self.admin()
+        async with self._alone() as admin:
+            return await self._template(admin)
+
+    async def _template(self, admin: Connection) -> str:
         name: str | None = await admin.fetchval(
             "SELECT datname FROM pg_database WHERE datname ~ '^loquat_template_[0-9]+$' AND datistemplate AND NOT datallowconn"
             " ORDER BY substring(datname FROM '[0-9]+$')::int DESC LIMIT 1"
@@ -83,46 +104,47 @@ class ProjectDatabases:
 
     async def clone(self, names: Names) -> None:
         """The database, closed to everybody."""
-        admin = await self.admin()
-        if await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", names.database):
-            return
-        await admin.execute(
-            compose(
-                "CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log ALLOW_CONNECTIONS false CONNECTION LIMIT 30",
-                name=Ident(names.database),
-                template=Ident(await self.template()),
+        async with self._alone() as admin:
+            if await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", names.database):
+                return
+            await admin.execute(
+                compose(
+                    "CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log ALLOW_CONNECTIONS false CONNECTION LIMIT 30",
+                    name=Ident(names.database),
+                    template=Ident(await self._template(admin)),
+                )
             )
-        )
 
     async def shut(self, names: Names) -> None:
         """Nothing for the public (database rights are not copied by a clone), CONNECT for the services; the owner role."""
-        admin, database = await self.admin(), Ident(names.database)
-        await admin.execute(compose("REVOKE ALL ON DATABASE {database} FROM PUBLIC", database=database))
-        await admin.execute(compose("GRANT CONNECT ON DATABASE {database} TO loquat_service", database=database))
-        if not await admin.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", names.owner):
-            await admin.execute(compose("CREATE ROLE {owner} NOLOGIN", owner=Ident(names.owner)))
+        database = Ident(names.database)
+        async with self._alone() as admin:
+            await admin.execute(compose("REVOKE ALL ON DATABASE {database} FROM PUBLIC", database=database))
+            await admin.execute(compose("GRANT CONNECT ON DATABASE {database} TO loquat_service", database=database))
+            if not await admin.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", names.owner):
+                await admin.execute(compose("CREATE ROLE {owner} NOLOGIN", owner=Ident(names.owner)))
 
     async def open(self, names: Names, project: str, epoch: int) -> None:
         """Lets connections in (so far only services may) and gives the schema to its project."""
-        admin = await self.admin()
-        await admin.execute(compose("ALTER DATABASE {database} ALLOW_CONNECTIONS true", database=Ident(names.database)))
-        await admin.execute(
-            "INSERT INTO loquat_operations.projects (database, size_limit) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            names.database,
-            SIZE_LIMIT,
-        )
-        inside = await self._open(names.database)
-        try:
-            await inside.execute("SELECT loquat.open_project($1, $2)", project, epoch)
-        finally:
-            await inside.close(timeout=5)
+        async with self._alone() as admin:
+            await admin.execute(compose("ALTER DATABASE {database} ALLOW_CONNECTIONS true", database=Ident(names.database)))
+            await admin.execute(
+                "INSERT INTO loquat_operations.projects (database, size_limit) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                names.database,
+                SIZE_LIMIT,
+            )
+            inside = await self._open(names.database)
+            try:
+                await inside.execute("SELECT loquat.open_project($1, $2)", project, epoch)
+            finally:
+                await inside.close(timeout=5)
 
     async def logins(self, names: Names, passwords: Mapping[Login, str]) -> None:
         """The project's logins; each may connect to this database alone, and starts as the owner role."""
-        admin = await self.admin()
-        for kind in LOGINS:
-            async with admin.transaction():
-                await self._login(admin, names, kind, verifier(passwords[kind]))
+        async with self._alone() as admin:
+            for kind in LOGINS:
+                async with admin.transaction():
+                    await self._login(admin, names, kind, verifier(passwords[kind]))
 
     async def _login(self, admin: Connection, names: Names, kind: Login, secret: str) -> None:
         role = names.login(kind)
@@ -151,15 +173,14 @@ class ProjectDatabases:
         )
 
     async def drop(self, names: Names) -> None:
-        """Logins are closed first, so that no pool comes back between the termination and the drop."""
-        admin = await self.admin()
-        roles = [*(names.login(kind) for kind in LOGINS), names.owner]
-        found = {r["rolname"] for r in await admin.fetch("SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)", roles)}
-        for role in roles[:-1]:
-            if role in found:
-                await admin.execute(compose("ALTER ROLE {role} NOLOGIN", role=Ident(role)))
-        await admin.execute(compose("DROP DATABASE IF EXISTS {database} WITH (FORCE)", database=Ident(names.database)))
-        for role in roles:
-            await admin.execute(compose("DROP ROLE IF EXISTS {role}", role=Ident(role)))
-        await admin.execute("DELETE FROM loquat_operations.logins WHERE database = $1", names.database)
-        await admin.execute("DELETE FROM loquat_operations.projects WHERE database = $1", names.database)
+        """The database is closed first: no session comes back between the termination and the drop, and none that still ends holds up a role."""
+        database, roles = Ident(names.database), [*(names.login(kind) for kind in LOGINS), names.owner]
+        async with self._alone() as admin:
+            open_ = "SELECT true FROM pg_database WHERE datname = $1 AND datconnlimit <> -2"  # -2: a drop was cut off, only another one is possible
+            if await admin.fetchval(open_, names.database):
+                await admin.execute(compose("ALTER DATABASE {database} ALLOW_CONNECTIONS false", database=database))
+            await admin.execute(compose("DROP DATABASE IF EXISTS {database} WITH (FORCE)", database=database))
+            for role in roles:
+                await admin.execute(compose("DROP ROLE IF EXISTS {role}", role=Ident(role)))
+            await admin.execute("DELETE FROM loquat_operations.logins WHERE database = $1", names.database)
+            await admin.execute("DELETE FROM loquat_operations.projects WHERE database = $1", names.database)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
 from loquat_common import metrics
 from loquat_common.db import DatabaseAway, is_gone
 from loquat_common.logs import get_logger
@@ -18,8 +19,6 @@ from loquat_common.sql import Ident, compose
 from loquat_provisioner.adapters.databases import ProjectDatabases
 
 if TYPE_CHECKING:
-    import asyncpg
-
     Connection = asyncpg.Connection[asyncpg.Record]
 
 TENANT: Final = "^p_[0-9a-f]{12}_(bot|editor|direct)$"
@@ -35,9 +34,10 @@ FROM (SELECT pid, usename, CASE
       FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename ~ $1) AS sessions
 WHERE reason IS NOT NULL"""
 
-# What a login can change of itself: its settings (here and for all databases) and its password.
+# What a login can change of itself: its settings (here, elsewhere and for all databases) and its password.
 _CHANGED: Final = """
-SELECT l.rolname, l.database, l.verifier, l.settings
+SELECT l.rolname, l.database, l.verifier, l.settings,
+    ARRAY(SELECT d.datname FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase WHERE s.setrole = r.oid) AS places
 FROM loquat_operations.logins AS l JOIN loquat_operations.tenant_passwords AS p USING (rolname) JOIN pg_roles AS r USING (rolname)
 WHERE p.digest IS DISTINCT FROM sha256(convert_to(l.verifier, 'UTF8'))
    OR (SELECT coalesce(array_agg(d.datname || ':' || array_to_string(s.setconfig, ';')), '{}')
@@ -47,9 +47,20 @@ WHERE p.digest IS DISTINCT FROM sha256(convert_to(l.verifier, 'UTF8'))
 # A project that was closed for its size is opened again below 90 %: else it would flicker.
 _OVER_SIZE: Final = """
 SELECT database, over
-FROM (SELECT p.database, p.closed_for_size, pg_database_size(p.database) > p.size_limit * CASE WHEN p.closed_for_size THEN 0.9 ELSE 1 END AS over
+FROM (SELECT p.database, p.closed_for_size, pg_database_size(d.oid) > p.size_limit * CASE WHEN p.closed_for_size THEN 0.9 ELSE 1 END AS over
       FROM loquat_operations.projects AS p JOIN pg_database AS d ON d.datname = p.database) AS projects
 WHERE over <> closed_for_size"""
+
+_END: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY ($1)"
+_HELD: Final = 0.5  # seconds for the lock on a role: longer than an honest change of it takes, short for the logins that wait behind it
+_IN_THE_WAY: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InternalServerError,  # tuple concurrently updated: PostgreSQL has no better word for it
+    asyncpg.UndefinedObjectError,  # the project is gone meanwhile
+    asyncpg.InvalidCatalogNameError,
+)
+"""What a login, or the end of its project, can do to whoever changes the login meanwhile."""
 
 _SESSIONS: Final = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename ~ $1)"
 
@@ -65,7 +76,10 @@ class Ages:
 
 
 class Reaper:
-    """One cluster's. Sweeps each second while tenants are connected, else every five: nobody can change anything without a session."""
+    """One cluster's. Sweeps each second while tenants are connected, else every five seconds: who changed something may have left since.
+
+    What one login does never keeps the others from being looked after.
+    """
 
     def __init__(self, databases: ProjectDatabases, ages: Ages | None = None) -> None:
         self._databases, self._ages = databases, ages or Ages()
@@ -79,8 +93,7 @@ class Reaper:
             try:
                 admin = await self._databases.admin()
                 busy = await admin.fetchval(_SESSIONS, TENANT, timeout=5)
-                if busy:
-                    await self.sweep(admin)
+                await self.sweep(admin)
                 if turn % weigh_every == 0:
                     await self.weigh(admin)
             except DatabaseAway:
@@ -100,38 +113,58 @@ class Reaper:
             metrics.reaped.labels(row["reason"]).inc()
             self._log.info("reaper.ended", login=row["usename"], reason=row["reason"])
         changed = await admin.fetch(_CHANGED, timeout=10)
-        for row in changed:
-            await self._reassert(admin, row)
-            self._log.warning("reaper.put_back", login=row["rolname"])
-        return [f"ended {r['usename']}: {r['reason']}" for r in ended] + [f"put back {r['rolname']}" for r in changed]
+        back = [row["rolname"] for row in changed if await self._put_back(admin, row)]
+        return [f"ended {r['usename']}: {r['reason']}" for r in ended] + [f"put back {name}" for name in back]
+
+    async def _put_back(self, admin: Connection, login: asyncpg.Record) -> bool:
+        """False: the next sweep tries again, and nobody of that login is in the way any more."""
+        name = login["rolname"]
+        try:
+            async with admin.transaction():
+                await admin.execute(f"SET LOCAL lock_timeout = '{_HELD}s'")
+                await self._reassert(admin, login)
+        except _IN_THE_WAY as error:
+            await admin.execute(_END, [name], timeout=5)
+            self._log.warning("reaper.in_the_way", login=name, sqlstate=error.sqlstate)
+            return False
+        self._log.warning("reaper.put_back", login=name)
+        return True
 
     async def _reassert(self, admin: Connection, login: asyncpg.Record) -> None:
         role, database = Ident(login["rolname"]), Ident(login["database"])
-        async with admin.transaction():
-            await admin.execute(
-                await admin.fetchval("SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", login["rolname"], login["verifier"])
-            )
-            await admin.execute(compose("ALTER ROLE {role} RESET ALL", role=role))
-            await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} RESET ALL", role=role, database=database))
-            for setting in login["settings"]:
-                key, _, value = setting.partition("=")
-                names = {"role": role, "database": database, "key": Ident(key), "value": Ident(value)}
-                await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} SET {key} = {value}", **names))
+        await admin.execute(
+            await admin.fetchval("SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", login["rolname"], login["verifier"])
+        )
+        await admin.execute(compose("ALTER ROLE {role} RESET ALL", role=role))
+        for place in login["places"]:
+            await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} RESET ALL", role=role, database=Ident(place)))
+        for setting in login["settings"]:
+            key, _, value = setting.partition("=")
+            names = {"role": role, "database": database, "key": Ident(key), "value": Ident(value)}
+            await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} SET {key} = {value}", **names))
 
     async def weigh(self, admin: Connection) -> list[str]:
         """Over its limit a project keeps only its editor, through which the API deletes; below 90 % the others come back."""
         acts: list[str] = []
         for row in await admin.fetch(_OVER_SIZE, timeout=60):
             database, over = row["database"], row["over"]
-            for kind in ("bot", "direct"):
-                role = Ident(f"{database}_{kind}")
+            try:
+                await self._close(admin, database, over=over)
+            except _IN_THE_WAY as error:
+                self._log.warning("reaper.not_weighed", database=database, sqlstate=error.sqlstate)
+            else:
+                acts.append(f"{'closed' if over else 'opened'} {database}")
+        return acts
+
+    async def _close(self, admin: Connection, database: str, *, over: bool) -> None:
+        logins = [f"{database}_{kind}" for kind in ("bot", "direct")]
+        async with admin.transaction():
+            await admin.execute(f"SET LOCAL lock_timeout = '{_HELD}s'")
+            for login in logins:
+                places = {"role": Ident(login)}
                 await admin.execute(
-                    compose("ALTER ROLE {role} NOLOGIN", role=role) if over else compose("ALTER ROLE {role} LOGIN", role=role)
+                    compose("ALTER ROLE {role} NOLOGIN", **places) if over else compose("ALTER ROLE {role} LOGIN", **places)
                 )
             await admin.execute("UPDATE loquat_operations.projects SET closed_for_size = $2 WHERE database = $1", database, over)
-            if over:
-                await admin.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND usename ~ $2", database, TENANT
-                )
-            acts.append(f"{'closed' if over else 'opened'} {database}")
-        return acts
+        if over:
+            await admin.execute(_END, logins, timeout=5)

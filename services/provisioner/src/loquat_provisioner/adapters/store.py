@@ -97,12 +97,14 @@ class Store:
                 sealed,
             )
 
-    async def password(self, project: str, login: Login) -> str | None:
-        """A login's password."""
-        sealed: bytes | None = await self._pool.fetchval(
-            "SELECT sealed FROM credentials WHERE project_id = $1 AND login = $2", project, login
-        )
-        return None if sealed is None else self._ring.open(sealed, _place(project, login)).decode()
+    async def passwords(self, project: str) -> dict[Login, str]:
+        """Its logins' passwords; none before they were chosen or after the project was deleted.
+
+        Raises:
+            SealBroken: they were sealed with another key ring.
+        """
+        rows = await self._pool.fetch("SELECT login, sealed FROM credentials WHERE project_id = $1", project)
+        return {r["login"]: self._ring.open(r["sealed"], _place(project, r["login"])).decode() for r in rows}
 
     async def load(self) -> dict[str, int]:
         """Projects by cluster."""
@@ -143,8 +145,12 @@ class Store:
         return Project(**row)
 
     async def retried(self, project: str) -> None:
-        """Counts its failed steps anew."""
-        await self._pool.execute("UPDATE steps SET attempts = 0 WHERE project_id = $1 AND status = 'failed'", project)
+        """Counts its failed steps anew, once for each time that it was given up: the order of a retry comes again like any other."""
+        await self._pool.execute(
+            "UPDATE steps SET attempts = 0 FROM projects AS p"
+            " WHERE steps.project_id = $1 AND status = 'failed' AND p.project_id = steps.project_id AND p.state = 'failed'",
+            project,
+        )
 
     async def schedule_deletion(self, project: str, grace_seconds: int) -> float:
         """Seconds until its database goes; the first order decides."""

@@ -9,6 +9,7 @@ from datetime import datetime
 import asyncpg
 from loquat_common import metrics
 from loquat_common.bus.port import Bus, Dead, Defer, Done, Outcome, Received, Retry
+from loquat_common.crypto import SealBroken
 from loquat_common.db import DatabaseAway, is_gone
 from loquat_common.failpoints import Failpoints
 from loquat_events.catalog import DIRECTORY
@@ -28,7 +29,7 @@ from loquat_events.projects import (
 from loquat_provisioner.adapters.databases import ProjectDatabases
 from loquat_provisioner.adapters.starter import StarterBot
 from loquat_provisioner.adapters.store import Project, Store
-from loquat_provisioner.domain.life import LOGINS, TRIES, Login, Names, StepFailed, emptiest, missing
+from loquat_provisioner.domain.life import TRIES, Names, StepFailed, emptiest, missing
 
 
 class Commands:
@@ -47,7 +48,19 @@ class Commands:
         self._bus, self._failpoints, self._clock = bus, failpoints, clock
 
     async def handle(self, received: Received) -> Outcome:
-        """One order."""
+        """One order.
+
+        Raises:
+            DatabaseAway: the control database, or for a deletion the tenant cluster, does not answer: nobody's attempt.
+        """
+        try:
+            return await self._handle(received)
+        except Exception as error:
+            if is_gone(error):
+                raise DatabaseAway(type(error).__name__) from error
+            raise
+
+    async def _handle(self, received: Received) -> Outcome:
         match received.event.data:
             case CreateProject() as order:
                 await self._store.accept(order)
@@ -64,8 +77,10 @@ class Commands:
 
     async def _create(self, project_id: str, *, retry: bool = False) -> Outcome:
         project = await self._store.get(project_id)
-        if project is None or project.state in {"deleting", "deleted"} or (project.state == "failed" and not retry):
+        if project is None or project.state in {"deleting", "deleted"}:
             return Done()
+        if project.state == "failed" and not retry:
+            return await self._told(project)  # who wrote so may have died before it was said
         if project.state != "ready":
             project = await self._store.state(project_id, "creating")
             await self._bus.publish(self._listed(project))
@@ -92,12 +107,12 @@ class Commands:
             reason = str(failure)
         except DatabaseAway:
             reason = "the tenant cluster does not answer"
+        except SealBroken:
+            reason = "the project's passwords do not open with this key ring"
         except asyncpg.PostgresError as error:
-            reason = (
-                "the tenant cluster does not answer"
-                if is_gone(error)
-                else f"the tenant cluster refused: {type(error).__name__} {error.sqlstate}"
-            )
+            if is_gone(error):
+                raise
+            reason = f"the tenant cluster refused: {type(error).__name__} {error.sqlstate}"
         else:
             self._failpoints.hit(f"provisioner.{step.replace(' ', '_')}.after")
             reason = None
@@ -122,8 +137,7 @@ class Commands:
             case "open":
                 await databases.open(names, project_id, project.epoch)
             case _:
-                passwords: dict[Login, str] = {login: await self._store.password(project_id, login) or "" for login in LOGINS}
-                await databases.logins(names, passwords)
+                await databases.logins(names, await self._store.passwords(project_id))
 
     async def _placed(self, project_id: str) -> tuple[Project, Names, ProjectDatabases]:
         project = await self._store.get(project_id)
@@ -137,8 +151,15 @@ class Commands:
         if attempts < TRIES:
             return Retry(2.0 ** (attempts - 1), reason)
         project = await self._store.state(project_id, "failed", f"{step}: {reason}")
-        failed = ProjectFailed(project_id=project_id, step=step, reason=reason, at=self._clock())
-        return Done((self._listed(project), self._event(failed, project_id, f"failed {step} {self._clock().isoformat()}")))
+        return await self._told(project)
+
+    async def _told(self, project: Project) -> Done:
+        """What is to be said of a failed project: the same facts each time."""
+        steps = (await self._store.steps([project.project_id]))[project.project_id]
+        step = next(s for s in steps if s.status == "failed")
+        at = step.ended_at or self._clock()
+        failed = ProjectFailed(project_id=project.project_id, step=step.name, reason=step.reason or "", at=at)
+        return Done((self._listed(project), self._event(failed, project.project_id, f"failed {step.name} {at.isoformat()}")))
 
     # -- delete
 
@@ -146,13 +167,15 @@ class Commands:
         project = await self._store.get(order.project_id)
         if project is None or project.state == "deleted":
             return Done()
-        if project.state != "deleting":
+        if project.state != "deleting":  # said before it is written: an order that comes again says it only if it is not written
+            await self._bus.publish(self._listed(replace(project, state="deleting")))
             project = await self._store.state(order.project_id, "deleting")
-            await self._bus.publish(self._listed(project))
         left = await self._store.schedule_deletion(order.project_id, order.grace_seconds)
         if left > 0:
             return Defer(left, "the grace of a deletion")  # a deferred row is a durable timer
         if project.cluster is not None and project.database is not None:
+            if project.cluster not in self._clusters:
+                return Dead(f"the cluster {project.cluster} is not set up any more")
             self._failpoints.hit("provisioner.drop.before")
             await self._clusters[project.cluster].drop(Names(project.database))
             self._failpoints.hit("provisioner.drop.after")

@@ -110,10 +110,11 @@ class ProjectApi:
 
     async def credentials(self, request: web.Request, *, path: OneLogin) -> Credentials:
         """For services alone: bot-runner gives a bot its own connection, schema-manager works as the editor."""
-        if (request[ACTOR].subject, path.login) not in {("bot-runner", "bot"), ("schema-manager", "editor")}:
+        actor = request[ACTOR]
+        if actor.kind != "service" or (actor.subject, path.login) not in {("bot-runner", "bot"), ("schema-manager", "editor")}:
             raise Problem(403, "forbidden", "This service has no use for that login")
         project = await self._store.get(path.project_id)
-        password = await self._store.password(path.project_id, path.login)
+        password = (await self._store.passwords(path.project_id)).get(path.login)
         if project is None or project.cluster is None or project.database is None or password is None:
             raise not_found("project")
         address = self._clusters[project.cluster]
