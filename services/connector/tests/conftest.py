@@ -22,11 +22,13 @@ async def control(platform_cluster: Cluster) -> AsyncGenerator[Platform]:
     made = Platform(platform_cluster, f"control_{uuid4().hex[:12]}")
     admin, name = await platform_cluster.connect(), Ident(made.database)
     await admin.execute(compose("CREATE DATABASE {name} TEMPLATE {template}", name=name, template=Ident(TEMPLATE)))
+    await admin.close()
     async with (await made.pool("connector")).acquire() as connection:
         await migrate(connection, schema="connector", component="connector", migrations=load(files("loquat_connector.migrations")))
     yield made
     for pool in made.pools:
         pool.terminate()
+    admin = await platform_cluster.connect()  # a new one: another service's test may have restarted the cluster
     await admin.execute(compose("DROP DATABASE {name} WITH (FORCE)", name=name))
     await admin.close()
 

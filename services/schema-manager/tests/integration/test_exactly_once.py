@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import signal
@@ -85,19 +86,18 @@ async def freeze_now_and_then(folder: Path) -> None:
     """A third runner that is stopped for longer than anybody waits, wakes up, and goes on with what it knew."""
     while True:
         process = await spawn(folder, "frozen")
-        try:
-            for _ in range(3):
-                await asyncio.sleep(0.7)  # the time in which it gets somewhere
-                if process.returncode is not None:
-                    break
-                process.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(1.2)
-                process.send_signal(signal.SIGCONT)
-            await asyncio.sleep(0.3)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+        with contextlib.suppress(ProcessLookupError):  # it was done, or its own failpoint killed it
+            try:
+                for _ in range(3):
+                    await asyncio.sleep(0.7)  # the time in which it gets somewhere
+                    process.send_signal(signal.SIGSTOP)
+                    await asyncio.sleep(1.2)
+                    process.send_signal(signal.SIGCONT)
+                await asyncio.sleep(0.3)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
 
 
 @pytest.mark.promise("P2")

@@ -126,8 +126,7 @@ class Worker:
     async def kill(self) -> None:
         """Ends the process at once; its other calls fail."""
         self.dead = True
-        if self._process is not None and self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._kill()
         if self._process is not None:
             await self._process.wait()
         self._fail(BotError("the bot's process was ended"))
@@ -140,6 +139,11 @@ class Worker:
             self._writer.close()
             with suppress(OSError):  # the other end is gone already: that was the purpose
                 await self._writer.wait_closed()
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):  # it has ended, and asyncio has not looked yet
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _fail(self, error: CallFailed) -> None:
         self.dead = True
@@ -160,8 +164,7 @@ class Worker:
             self._fail(await self._ended())
         except (ProtocolViolated, msgspec.MsgspecError) as error:
             self._fail(ProtocolViolated(str(error)))
-            if self._process is not None and self._process.returncode is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill()
 
     async def _ended(self) -> CallFailed:
         code = await self._process.wait() if self._process is not None else None

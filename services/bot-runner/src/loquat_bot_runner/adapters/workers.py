@@ -32,6 +32,7 @@ class Workers:
         self._store, self._credentials, self._folder = store, credentials, folder
         self._most, self._idle, self._limit, self._memory = most, idle, limit, memory
         self._workers: dict[tuple[str, str], Worker] = {}
+        self._leaving: list[Worker] = []
         self._gates: dict[str, asyncio.Lock] = {}
         self._lines: asyncio.Queue[tuple[str, UUID | None, str, str]] = asyncio.Queue(_WAITING_LINES)
         self._log = get_logger()
@@ -84,14 +85,19 @@ class Workers:
             raise
         except OSError as error:
             raise BotError(f"no process could be started: {error.strerror}") from error
-        old = [w for (p, _), w in self._workers.items() if p == project]
+        self._leaving += [w for (p, _), w in self._workers.items() if p == project]
         self._workers = {k: w for k, w in self._workers.items() if k[0] != project}
         self._workers[project, version] = worker
-        metrics.bot_workers.set(len(self._workers))
-        for previous in old:
-            if not previous.busy:
-                await previous.kill()
+        await self._see_off()
         return worker
+
+    async def _see_off(self) -> None:
+        """Ends replaced workers that have answered their last call."""
+        over = [w for w in self._leaving if w.dead or not w.busy]
+        self._leaving = [w for w in self._leaving if w not in over]
+        metrics.bot_workers.set(len(self._workers) + len(self._leaving))
+        for worker in over:
+            await worker.kill()
 
     async def _unpacked(self, project: str, version: str) -> Path:
         folder = self._folder / version
@@ -117,9 +123,8 @@ class Workers:
             now = time.monotonic()
             for key, worker in list(self._workers.items()):
                 if worker.dead or (not worker.busy and now - worker.used_at > self._idle):
-                    del self._workers[key]
-                    await worker.kill()
-            metrics.bot_workers.set(len(self._workers))
+                    self._leaving.append(self._workers.pop(key))
+            await self._see_off()
 
     async def write_logs(self) -> None:
         """Writes what bots say into the project's log, for ever."""
@@ -139,7 +144,7 @@ class Workers:
 
     async def close(self) -> None:
         """Ends all."""
-        workers, self._workers = list(self._workers.values()), {}
+        workers, self._workers, self._leaving = [*self._workers.values(), *self._leaving], {}, []
         await asyncio.gather(*(w.kill() for w in workers))
 
 
