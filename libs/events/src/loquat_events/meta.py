@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from loquat_events.conversations import Address, AddressKind, InboundMessage, MessageReceived, PersonUpdateReceived, StatusReceived
+from loquat_events.conversations import AddressKind, MessageReceived, PersonUpdateReceived, StatusReceived
 from loquat_events.elements import clean
 from loquat_events.envelope import Payload
 from loquat_events.ids import message_id, status_id, update_id
@@ -48,8 +47,7 @@ _LATEST: Final = 253_402_300_799  # the last second of the year 9999
 _LONGEST: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One event to be: without its project, which routing adds. `number` is None for what concerns an account."""
 
     payload: Payload
@@ -90,17 +88,20 @@ def _messages(value: Json, number: str) -> Iterator[Fact]:
             yield _person({"field": "messages", "value": raw}, "messages", number)
             continue
         kind = _text(message.get("type")) or "unknown"
-        received = MessageReceived(
-            number_id=number,
-            addresses=addresses,
-            name=name,
-            message=_message(message, kind, wamid),
-            sent_at=_moment(message.get("timestamp")),
+        received = MessageReceived.model_validate(  # its parts as they are: one validation instead of one for each part
+            {
+                "number_id": number,
+                "addresses": addresses,
+                "name": name,
+                "message": _message(message, kind, wamid),
+                "sent_at": _moment(message.get("timestamp")),
+            }
         )
-        yield Fact(received, addresses[0].value, message_id(number, wamid), number)
+        yield Fact(received, addresses[0]["value"], message_id(number, wamid), number)
 
 
-def _message(message: Json, kind: str, wamid: str) -> InboundMessage:
+def _message(message: Json, kind: str, wamid: str) -> Json:
+    """The fields of an InboundMessage."""
     raw = _written(message)
     fit = "\\u0000" not in raw and "\\ud" not in raw  # nothing to be cleaned: U+0000 and half characters stand escaped
     content = message.get(kind) if fit else clean(message.get(kind))
@@ -111,18 +112,18 @@ def _message(message: Json, kind: str, wamid: str) -> InboundMessage:
     for key in _TEXTS:
         if key in said and (text := _text(said[key], 100_000)) is not None:
             break
-    return InboundMessage(
-        type=clean(kind),
-        text=text,
-        content=_object(content) or (None if content is None else {"value": content}),
-        wamid=wamid,
-        reply_to=_text(context.get("id")) or (_text(said.get("message_id")) if kind == "reaction" else None),
-        raw=raw,
-    )
+    return {
+        "type": clean(kind),
+        "text": text,
+        "content": _object(content) or (None if content is None else {"value": content}),
+        "wamid": wamid,
+        "reply_to": _text(context.get("id")) or (_text(said.get("message_id")) if kind == "reaction" else None),
+        "raw": raw,
+    }
 
 
-def _who(message: Json, contacts: list[Json]) -> tuple[tuple[Address, ...], str | None]:
-    """All names under which the sender is known, the steadiest first, and the name of the profile."""
+def _who(message: Json, contacts: list[Json]) -> tuple[list[dict[str, str]], str | None]:
+    """The fields of all addresses under which the sender is known, the steadiest first, and the name of the profile."""
     sender, user = _text(message.get("from")), _text(message.get("from_user_id"))
     matching = [c for c in contacts if (sender and _text(c.get("wa_id")) == sender) or (user and _text(c.get("user_id")) == user)]
     contact = matching[0] if matching else contacts[0] if len(contacts) == 1 else {}
@@ -131,11 +132,11 @@ def _who(message: Json, contacts: list[Json]) -> tuple[tuple[Address, ...], str 
         ("user_id", user or _text(contact.get("user_id"))),
         ("wa_id", _text(contact.get("wa_id"))),
         ("phone", sender),
-        ("username", _text(profile.get("username"))),
     ]
-    addresses = tuple(Address(kind=k, value=v) for k, v in named if v is not None)
-    steady = any(a.kind != "username" for a in addresses)
-    return (addresses if steady else ()), _text(profile.get("name"))
+    addresses = [{"kind": k, "value": v} for k, v in named if v is not None]
+    if addresses and (username := _text(profile.get("username"))) is not None:  # by itself it is no address to rely on
+        addresses.append({"kind": "username", "value": username})
+    return addresses, _text(profile.get("name"))
 
 
 def _statuses(value: Json, number: str) -> Iterator[Fact]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 import orjson
 from loquat_events.catalog import Topic
 from loquat_events.envelope import AnyEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """`value` is the whole event; empty, it is a tombstone of a compacted topic."""
 
     id: str
