@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from loquat_common.db import DatabaseAway, ProjectPools, WrongDatabase
+from loquat_common.db import DatabaseAway, ProjectPools, WrongDatabase, as_service
 from loquat_common.migrate import Migration, MigrationError, migrate
 from loquat_common.settings import ClusterAddress
 from loquat_common.sql import LONGEST, Ident, NotAnIdentifier, compose
@@ -96,7 +96,7 @@ async def pools(platform_cluster: Cluster) -> AsyncGenerator[ProjectPools]:
         await inside.execute(WHOAMI)
         await inside.close()
     address = ClusterAddress(host=platform_cluster.host, port=platform_cluster.port, password=SecretStr(platform_cluster.password))
-    made = ProjectPools({"c": address}, "postgres", cap=2, per_project=2, idle=0.01, wait=0.3)
+    made = ProjectPools(as_service({"c": address}, "postgres"), cap=2, per_project=2, idle=0.01, wait=0.3)
     yield made
     await made.close()
     for name in ("pool_one", "pool_two"):

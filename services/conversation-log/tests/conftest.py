@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import pytest
-from loquat_common.db import ProjectPools
+from loquat_common.db import ProjectPools, as_service
 from loquat_common.settings import ClusterAddress
 from pydantic import SecretStr
 
@@ -36,6 +36,6 @@ async def neighbour(two_projects: tuple[Project, Project]) -> AsyncGenerator[Pro
 async def pools(tenants: Tenants) -> AsyncGenerator[ProjectPools]:
     """As in the service's own wiring."""
     address = ClusterAddress(host=tenants.cluster.host, port=tenants.cluster.port, password=SecretStr(PASSWORD))
-    made = ProjectPools({"tenants": address}, "loquat_conversation_log", cap=20)
+    made = ProjectPools(as_service({"tenants": address}, "loquat_conversation_log"), cap=20)
     yield made
     await made.close()

@@ -12,6 +12,7 @@ from loquat_gateway.http.access import Access
 from loquat_gateway.http.api import build
 from loquat_gateway.http.deadletters import DeadLetters
 from loquat_gateway.http.document import openapi
+from loquat_gateway.http.forward import OWNED, Forward
 from loquat_gateway.http.messages import Messages
 from loquat_gateway.http.projects import Projects
 from loquat_gateway.http.resources import Resources
@@ -39,6 +40,7 @@ def test_every_route_but_the_open_ones_asks_for_a_scope_that_there_is() -> None:
         Resources(access, nothing, nothing, {}),
         Messages(access, nothing, nothing, nothing, nothing),
         DeadLetters(access, nothing, {}),
+        Forward(access, nothing, {}, OWNED),
     )
     for route in api.routes:
         if route.path in OPEN:

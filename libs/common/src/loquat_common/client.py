@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from loquat_common.problems import Problem
 from loquat_common.tokens import Actor, Signer
@@ -74,6 +77,38 @@ class InternalClient:
         if response.status >= 400:  # noqa: PLR2004
             raise _problem(response.status, body, self._audience)
         return orjson.loads(body) if body else None
+
+    @asynccontextmanager
+    async def forward(
+        self,
+        method: str,
+        url: str,
+        *,
+        actor: Actor,
+        body: bytes | AsyncIterator[bytes] | None,
+        headers: Mapping[str, str],
+        seconds: float,
+        streams: bool,
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """Hands a request on as it came: `url` is the path and query, encoded. The answer is the service's own, a problem too.
+
+        `seconds` is for the whole answer, or, if it `streams`, for each silence.
+
+        Raises:
+            ServiceUnavailable: nothing came, or nothing in time.
+        """
+        if self._session is None:
+            raise RuntimeError("the client is not started")
+        target = URL(self._base + url, encoded=True)
+        token = self._signer.sign(actor, self._audience, method, target.path)
+        limit = aiohttp.ClientTimeout(total=None if streams else seconds, sock_connect=LIMIT, sock_read=seconds)
+        try:
+            async with self._session.request(
+                method, target, data=body, headers={**headers, "Authorization": f"Bearer {token}"}, timeout=limit, allow_redirects=False
+            ) as response:
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            raise ServiceUnavailable(self._audience) from None
 
     def itself(self, *scopes: str) -> Actor:
         """The actor when a service asks for itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -109,29 +109,74 @@ class _Entry:
     used_at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A project's database, as the directory says."""
+
+    project: str
+    cluster: str
+    database: str
+    epoch: int
+
+
+Dial = Callable[[Place], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
+"""Opens a connection to a project's database; raises DatabaseAway or WrongDatabase."""
+
+
+def as_service(clusters: Mapping[str, ClusterAddress], user: str, *, statements: int = STATEMENTS) -> Dial:
+    """Connections as one service's role. The database's own word about project and epoch is checked."""
+
+    async def dial(place: Place) -> Connection:
+        address = clusters.get(place.cluster)
+        if address is None:
+            raise DatabaseAway(f"the cluster {place.cluster} is not in this service's settings")
+        try:
+            connection = await asyncpg.connect(
+                host=address.host,
+                port=address.port,
+                user=user,
+                password=address.password.get_secret_value(),
+                database=place.database,
+                timeout=CONNECT_LIMIT,
+                command_timeout=COMMAND_LIMIT,
+                statement_cache_size=statements,
+                server_settings={"search_path": "pg_catalog, pg_temp", "application_name": user, "jit": "off"},
+            )
+        except GONE as error:
+            raise DatabaseAway(type(error).__name__) from error
+        try:
+            await prepare(connection)
+            found = await connection.fetchrow("SELECT project, epoch FROM loquat.whoami()")
+        except BaseException:
+            connection.terminate()
+            raise
+        if found is None or (found["project"], found["epoch"]) != (place.project, place.epoch):
+            connection.terminate()
+            raise WrongDatabase(place.database)
+        return connection
+
+    return dial
+
+
 class ProjectPools:
-    """Connections to many project databases as one service's role.
+    """Connections to many project databases.
 
     At most `cap` connections over all, at most `per_project` to one; beyond that callers wait `wait` seconds. A connection that rested
-    longer than `idle` seconds is closed, and the longest-resting one makes room when the cap is reached. On opening, the database's own
-    word about project and epoch is checked.
+    longer than `idle` seconds is closed, and the longest-resting one makes room when the cap is reached.
     """
 
     def __init__(
         self,
-        clusters: Mapping[str, ClusterAddress],
-        user: str,
+        dial: Dial,
         *,
         cap: int = 60,
         per_project: int = 4,
         idle: float = 60.0,
         wait: float = 5.0,
-        statements: int = STATEMENTS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clusters, self._user = clusters, user
+        self._dial = dial
         self._idle, self._wait, self._clock = idle, wait, clock
-        self._statements = statements
         self._room = asyncio.Semaphore(cap)
         self._per_project = per_project
         self._gates: dict[tuple[str, str, int], tuple[asyncio.Semaphore, int]] = {}
@@ -197,36 +242,12 @@ class ProjectPools:
 
     async def _connect(self, key: tuple[str, str, int], project: str) -> Connection:
         cluster, database, epoch = key
-        address = self._clusters.get(cluster)
-        if address is None:
-            raise DatabaseAway(f"the cluster {cluster} is not in this service's settings")
-        try:
-            connection = await asyncpg.connect(
-                host=address.host,
-                port=address.port,
-                user=self._user,
-                password=address.password.get_secret_value(),
-                database=database,
-                timeout=CONNECT_LIMIT,
-                command_timeout=COMMAND_LIMIT,
-                statement_cache_size=self._statements,
-                server_settings={"search_path": "pg_catalog, pg_temp", "application_name": self._user, "jit": "off"},
-            )
-        except GONE as error:
-            raise DatabaseAway(type(error).__name__) from error
         self._count(1)
         try:
-            await prepare(connection)
-            found = await connection.fetchrow("SELECT project, epoch FROM loquat.whoami()")
+            return await self._dial(Place(project, cluster, database, epoch))
         except BaseException:
-            connection.terminate()
             self._count(-1)
             raise
-        if found is None or (found["project"], found["epoch"]) != (project, epoch):
-            connection.terminate()
-            self._count(-1)
-            raise WrongDatabase(database)
-        return connection
 
     def _give_back(self, key: tuple[str, str, int], connection: Connection) -> None:
         if connection.is_closed() or self._closed:

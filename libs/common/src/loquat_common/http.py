@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from aiohttp import hdrs, web
+from loquat_rest.operation import Operation
 from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -33,7 +34,10 @@ Authenticate = Callable[[web.Request], Awaitable[Actor]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation: what it takes and gives, and the scope its caller needs (None: open to everybody)."""
+    """One operation: what it takes and gives, and the scope its caller needs (None: open to everybody).
+
+    `takes` and `gives` are media types of a body or an answer that is a stream and no model.
+    """
 
     method: str
     path: str
@@ -45,6 +49,8 @@ class Route:
     models: dict[str, type[BaseModel]] = field(repr=False)
     answer: TypeAdapter[Any] | None = field(repr=False)
     errors: Sequence[int] = ()
+    takes: Sequence[str] = ()
+    gives: Sequence[str] = ()
 
 
 class Api:
@@ -82,6 +88,29 @@ class Api:
                 models[name] = hints[name]
         answer = _answer(hints.get("return"))
         self.routes.append(Route(method, path, handler, summary, status, scope, parts, models, answer, errors))
+
+    def serve(self, operation: Operation, handler: Handler, *, below: str) -> None:
+        """Adds an operation whose shapes stand in `loquat_rest`. The handler is as for `route`; a streamed body it reads from the request."""
+        if self._authenticate is None:
+            raise TypeError(f"{operation.path} asks for a scope, but this application authenticates nobody")
+        models: dict[str, type[BaseModel]] = {"path": operation.at} | ({"query": operation.query} if operation.query else {})
+        parts: dict[str, type[BaseModel]] = models | ({"body": operation.body} if operation.body else {})
+        self.routes.append(
+            Route(
+                operation.method,
+                below + operation.path,
+                handler,
+                operation.summary,
+                operation.status,
+                operation.scope,
+                {name: TypeAdapter(model) for name, model in parts.items()},
+                models,
+                TypeAdapter[Any](operation.answer) if operation.answer is not None else None,
+                operation.errors,
+                operation.takes,
+                operation.gives,
+            )
+        )
 
     def app(self) -> web.Application:
         """The aiohttp application."""

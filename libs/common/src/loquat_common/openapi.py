@@ -66,6 +66,8 @@ def _operation(route: Route, n: int, shown: dict[Any, dict[str, Any]], problem: 
     }
     if "body" in route.parts:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": shown[(n, "body"), "validation"]}}}
+    elif route.takes:
+        operation["requestBody"] = {"required": True, "content": {kind: {} for kind in route.takes}}
     if route.scope is not None:
         operation["security"] = [{"apiKey": []}]
         operation["description"] = f"Needs the scope `{route.scope}`."
@@ -78,15 +80,18 @@ def _identifier(route: Route) -> str:
 
 
 def _responses(route: Route, n: int, shown: dict[Any, dict[str, Any]], problem: dict[str, Any]) -> dict[str, Any]:
-    status = route.status if route.answer is not None or route.status != 200 else 204  # noqa: PLR2004
+    empty = route.answer is None and not route.gives
+    status = 204 if empty and route.status == 200 else route.status  # noqa: PLR2004
     good: dict[str, Any] = {"description": "done"}
     if route.answer is not None:
         good["content"] = {"application/json": {"schema": shown[(n, "answer"), "serialization"]}}
+    elif route.gives:
+        good["content"] = {kind: {} for kind in route.gives}
     failure = {"description": "a problem", "content": {CONTENT_TYPE: {"schema": problem}}}
     expected = {
         *route.errors,
         *((401, 403) if route.scope else ()),
-        *((400, 413, 415, 422) if "body" in route.parts else ()),
+        *((400, 413, 415, 422) if "body" in route.parts or route.takes else ()),
         *((422,) if "query" in route.parts else ()),
     }
     return {str(status): good, **{str(code): failure for code in sorted(expected)}, "default": failure}

@@ -8,7 +8,7 @@ from loquat_common import metrics
 from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.factory import open_bus
 from loquat_common.client import InternalClient
-from loquat_common.db import ProjectPools
+from loquat_common.db import ProjectPools, as_service
 from loquat_common.deadletters import DeadLetterApi
 from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
@@ -37,7 +37,8 @@ async def serve(settings: Settings) -> None:
         service = await Service.start(life, settings, "bot-runner", "loquat_bot_runner.migrations")
         _say_isolation(settings, service)
         pools = ProjectPools(
-            settings.tenant_clusters, "loquat_bot_runner", cap=settings.project_connections, statements=settings.prepared_statements
+            as_service(settings.tenant_clusters, "loquat_bot_runner", statements=settings.prepared_statements),
+            cap=settings.project_connections,
         )
         life.on_stop("project pools", pools.close)
         life.spawn("idle project connections", pools.run())

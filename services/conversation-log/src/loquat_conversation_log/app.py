@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.factory import open_bus
 from loquat_common.bus.port import Batching
-from loquat_common.db import ProjectPools
+from loquat_common.db import ProjectPools, as_service
 from loquat_common.deadletters import DeadLetterApi
 from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
@@ -29,7 +29,8 @@ async def serve(settings: Settings) -> None:
     async with Lifecycle(settings.drain_seconds) as life:
         service = await Service.start(life, settings, "conversation-log", None)
         pools = ProjectPools(
-            settings.tenant_clusters, "loquat_conversation_log", cap=settings.project_connections, statements=settings.prepared_statements
+            as_service(settings.tenant_clusters, "loquat_conversation_log", statements=settings.prepared_statements),
+            cap=settings.project_connections,
         )
         life.on_stop("project pools", pools.close)
         life.spawn("idle project connections", pools.run())

@@ -21,13 +21,14 @@ from loquat_gateway.domain.scopes import ALL
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.api import build
 from loquat_gateway.http.deadletters import DeadLetters
+from loquat_gateway.http.forward import OWNED, Forward
 from loquat_gateway.http.messages import Messages
 from loquat_gateway.http.projects import Projects
 from loquat_gateway.http.resources import Resources
 from loquat_gateway.http.webhook import MetaApp, Webhook
 from loquat_gateway.settings import Settings
 
-OWNERS: tuple[ServiceName, ...] = ("provisioner", "connector", "bot-runner", "conversation-log")
+OWNERS: tuple[ServiceName, ...] = ("provisioner", "schema-manager", "connector", "bot-runner", "conversation-log")
 
 
 async def serve(settings: Settings) -> None:
@@ -62,6 +63,7 @@ async def serve(settings: Settings) -> None:
             Resources(access, people, routing, clients),
             Messages(access, clients["conversation-log"], clients["connector"], bus, lambda: datetime.now(UTC)),
             DeadLetters(access, people, clients),
+            Forward(access, people, clients, OWNED),
         )
         server = Server(api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)

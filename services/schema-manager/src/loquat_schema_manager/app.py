@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 from loquat_common.bus.factory import open_bus
 from loquat_common.client import InternalClient
+from loquat_common.db import ProjectPools
+from loquat_common.directory import Directory
 from loquat_common.http import internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
 from loquat_common.service import Service
@@ -15,11 +17,13 @@ from loquat_events.catalog import DIRECTORY
 
 from loquat_schema_manager.adapters.cluster import build_template, system_migrations
 from loquat_schema_manager.adapters.databases import ProjectShapes, opener
+from loquat_schema_manager.adapters.editors import Editors, as_editor
 from loquat_schema_manager.adapters.squatters import Squatters
 from loquat_schema_manager.adapters.store import Store
 from loquat_schema_manager.handlers.sweep import Sweep
 from loquat_schema_manager.handlers.templates import Templates
 from loquat_schema_manager.http.api import SchemaApi
+from loquat_schema_manager.http.tables import Tables
 from loquat_schema_manager.settings import Settings
 
 
@@ -52,7 +56,13 @@ async def serve(settings: Settings) -> None:
         await directory.caught_up()
         life.spawn("sweep", sweep.run())
 
+        pools = ProjectPools(as_editor(provisioner), cap=settings.editor_connections, per_project=settings.editor_connections_per_project)
+        life.on_stop("editors' connections", pools.close)
+        life.spawn("idle editors' connections", pools.run())
+        editors = Editors(Directory(directory), pools)
         api = SchemaApi(store, shapes.version, internal_auth(Verifier(settings.trusted_keys, "schema-manager")))
+        for part in (Tables(editors),):
+            part.add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)
         await service.ready(life)

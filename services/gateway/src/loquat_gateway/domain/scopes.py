@@ -15,6 +15,10 @@ Scope = Literal[
     "messages:write",
     "dead-letters:read",
     "dead-letters:write",
+    "database:read",
+    "database:write",
+    "database:sql",
+    "database:own",
 ]
 ALL: Final[tuple[Scope, ...]] = (
     "projects:read",
@@ -27,4 +31,8 @@ ALL: Final[tuple[Scope, ...]] = (
     "messages:write",
     "dead-letters:read",
     "dead-letters:write",
+    "database:read",
+    "database:write",
+    "database:sql",
+    "database:own",
 )

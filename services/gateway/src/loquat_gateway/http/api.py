@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from loquat_gateway.domain.webhook import BODY_LIMIT
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.deadletters import DeadLetters
+from loquat_gateway.http.forward import Forward
 from loquat_gateway.http.messages import Messages
 from loquat_gateway.http.projects import Projects
 from loquat_gateway.http.resources import Resources
@@ -29,10 +30,12 @@ class Me(BaseModel):
     scopes: list[str]
 
 
-def build(access: Access, webhook: Webhook, projects: Projects, resources: Resources, messages: Messages, letters: DeadLetters) -> Api:
+def build(
+    access: Access, webhook: Webhook, projects: Projects, resources: Resources, messages: Messages, letters: DeadLetters, owned: Forward
+) -> Api:
     """All routes. `GET /openapi.json` answers their document."""
     api = Api("Loquat", VERSION, authenticate=access.authenticate, body_limit=BODY_LIMIT)
-    for part in (webhook, projects, resources, messages, letters):
+    for part in (webhook, projects, resources, messages, letters, owned):
         part.add_to(api)
 
     async def me(request: web.Request) -> Me:

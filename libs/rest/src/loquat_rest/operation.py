@@ -1,0 +1,46 @@
+"""An operation: method, path, shapes and scope, the same for the service that serves it and for the gateway that documents it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pydantic import BaseModel, Field
+
+JSON: Final = "application/json"
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class OneProject(BaseModel):
+    """A project in the path."""
+
+    project_id: str = Field(max_length=80)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation below a project.
+
+    `path` begins behind the project, such as `/database/tables/{table}`. `body` is a model; or the body is a stream of one of the media types
+    in `takes`. `answer` is a model (None: 204); or the answer is a stream of one of the media types in `gives`. `seconds`: how long an answer
+    may take, a stream's first byte.
+    """
+
+    method: Method
+    path: str
+    summary: str
+    scope: str
+    at: type[BaseModel] = OneProject
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
+    status: int = 200
+    errors: tuple[int, ...] = (404, 409)
+    takes: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
+    seconds: float = 30.0
+
+    @property
+    def streams(self) -> bool:
+        """Whether a body or an answer has no bound but the project's own limits."""
+        return bool(self.takes or self.gives)

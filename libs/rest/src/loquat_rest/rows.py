@@ -1,0 +1,9 @@
+"""Shapes of the database API: rows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from loquat_rest.operation import Operation
+
+OPERATIONS: Final[tuple[Operation, ...]] = ()

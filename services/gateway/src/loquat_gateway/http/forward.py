@@ -1,0 +1,69 @@
+"""Operations that another service serves (`loquat_rest`): the key, the project and the scope are checked here, the request goes on as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from aiohttp import web
+from loquat_common.client import InternalClient
+from loquat_common.http import ACTOR, Api
+from loquat_events.catalog import Service
+from loquat_rest import catalog
+from loquat_rest.operation import OneProject, Operation
+
+from loquat_gateway.adapters.people import People
+from loquat_gateway.http.access import Access
+
+PUBLIC: Final = "/v1/projects/{project_id}"
+_PASSED: Final = ("Content-Type", "Content-Disposition", "Retry-After", "Allow")
+_PIECE: Final = 64 << 10  # bytes of a stream at a time
+
+Owned = Mapping[Service, Sequence[Operation]]
+OWNED: Final[Owned] = {"schema-manager": catalog.SCHEMA_MANAGER, "provisioner": catalog.PROVISIONER}
+
+
+class Forward:
+    """The routes of `owned`: operations by the service that serves them."""
+
+    def __init__(self, access: Access, people: People, clients: Mapping[Service, InternalClient], owned: Owned) -> None:
+        self._access, self._people, self._clients, self._owned = access, people, clients, owned
+
+    def add_to(self, api: Api) -> None:
+        """Adds the routes."""
+        for service, operations in self._owned.items():
+            for operation in operations:
+                api.serve(operation, self._handler(service, operation), below=PUBLIC)
+
+    def _handler(self, service: Service, operation: Operation) -> Callable[..., Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request, *, path: OneProject, **_checked: Any) -> web.StreamResponse:
+            actor = await self._access.project(request, path.project_id, ready=True)
+            _, _, tail = request.rel_url.raw_path_qs.partition(f"/{path.project_id}/")
+            headers = {k: request.headers[k] for k in ("Content-Type", "Accept", "Idempotency-Key") if k in request.headers}
+            body = request.content.iter_chunked(_PIECE) if operation.takes else await request.read() if operation.body else None
+            async with self._clients[service].forward(
+                operation.method,
+                f"/internal/projects/{path.project_id}/{tail}",
+                actor=actor,
+                body=body,
+                headers=headers,
+                seconds=operation.seconds,
+                streams=operation.streams,
+            ) as answer:
+                if not operation.scope.endswith(":read") and answer.status < web.HTTPBadRequest.status_code:
+                    await self._audit(request, operation, path.project_id)
+                passed = {k: answer.headers[k] for k in _PASSED if k in answer.headers}
+                if not operation.gives:
+                    return web.Response(status=answer.status, headers=passed, body=await answer.read())
+                response = web.StreamResponse(status=answer.status, headers=passed)
+                await response.prepare(request)
+                async for piece in answer.content.iter_chunked(_PIECE):
+                    await response.write(piece)
+                await response.write_eof()
+                return response
+
+        return handle
+
+    async def _audit(self, request: web.Request, operation: Operation, project: str) -> None:
+        actor = request[ACTOR]
+        await self._people.audit(actor.organization or "", actor.subject, f"{operation.method} {operation.path}", project)
