@@ -30,6 +30,8 @@ from loquat_events.projects import (
     ProjectReady,
     ProjectStepped,
     RetryProject,
+    SchemaChanged,
+    TableChanged,
     TemplateSealed,
 )
 
@@ -133,6 +135,8 @@ PROJECTS: Final = Topic(
         Spoken(ProjectFailed, ("provisioner",)),
         Spoken(ProjectDeleted, ("provisioner",)),
         Spoken(TemplateSealed, ("schema-manager",)),
+        Spoken(SchemaChanged, ("schema-manager",)),
+        Spoken(TableChanged, ("schema-manager", "bot-runner")),
     ),
     consumers=SERVICES,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
+from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
@@ -83,6 +84,28 @@ class TemplateSealed(Payload):
     cluster: str
     database: str
     schema_version: int
+    at: AwareDatetime
+
+
+class SchemaChanged(Payload):
+    """A change set was applied to the shape of a project's database. Names only, no values."""
+
+    TYPE: ClassVar[str] = "schema.changed.v1"
+    project_id: str
+    change_set: UUID
+    tables: tuple[str, ...] = Field(description="the tables that were made, changed or dropped, by their name after it")
+    actor: str
+    at: AwareDatetime
+
+
+class TableChanged(Payload):
+    """Rows of a project's own table changed: how many in all since the event before. A live view looks again. No values."""
+
+    TYPE: ClassVar[str] = "table.changed.v1"
+    project_id: str
+    table: str
+    count: int = Field(ge=1)
+    actor: str = Field(description="the key that asked, or `bot`")
     at: AwareDatetime
 
 
