@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -27,6 +28,27 @@ class DatabaseAway(Exception):
     """The project's database does not answer. The platform tries again."""
 
 
+@contextmanager
+def _answering() -> Generator[None]:
+    """Names a database that is away. A statement that took too long, or one that is wrong, is the bot's own affair."""
+    try:
+        yield
+    except asyncpg.QueryCanceledError:
+        raise
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.TooManyConnectionsError,
+    ) as error:
+        raise DatabaseAway(type(error).__name__) from error
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError):  # an argument that is none of its type
+            raise
+        raise DatabaseAway(type(error).__name__) from error
+
+
 class Database:
     """Opened on first use. What is written here becomes true together with the replies, or not at all: do not COMMIT yourself.
 
@@ -46,42 +68,39 @@ class Database:
     async def execute(self, query: str, *arguments: Any) -> str:
         """Runs a statement with `$1`-style arguments; the command's tag."""
         connection = await self._opened()
-        return await connection.execute(query, *arguments)
+        with _answering():
+            return await connection.execute(query, *arguments)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows."""
         connection = await self._opened()
-        return await connection.fetch(query, *arguments)
+        with _answering():
+            return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
         """The first row."""
         connection = await self._opened()
-        return await connection.fetchrow(query, *arguments)
+        with _answering():
+            return await connection.fetchrow(query, *arguments)
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         """The first column of the first row."""
         connection = await self._opened()
-        return await connection.fetchval(query, *arguments)
+        with _answering():
+            return await connection.fetchval(query, *arguments)
 
     async def executemany(self, query: str, arguments: Sequence[Sequence[Any]]) -> None:
         """Runs a statement for each set of arguments."""
         connection = await self._opened()
-        await connection.executemany(query, arguments)
+        with _answering():
+            await connection.executemany(query, arguments)
 
     async def _opened(self) -> Connection:
         async with self._gate:
             if self._connection is None:
-                try:
+                with _answering():
                     connection = await self._pool.acquire(timeout=_ACQUIRE_LIMIT)
                     await connection.execute("BEGIN")
-                except (
-                    OSError,
-                    TimeoutError,
-                    asyncpg.PostgresConnectionError,
-                    asyncpg.OperatorInterventionError,
-                    asyncpg.TooManyConnectionsError,
-                ) as error:
-                    raise DatabaseAway(type(error).__name__) from error
                 self._connection = connection
             return self._connection
 

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Final
+
 from loquat_events.projects import ProjectListed
 
 from loquat_common.bus.port import Table
+
+_SKEW: Final = 5.0
+"""Seconds by which the clocks of two machines may differ."""
+
+
+def holds(table: Table, at: datetime, now: datetime) -> bool:
+    """Whether the table holds all that was published before `at`: only then does a missing entry say that there is none.
+
+    A table that is behind (the engine was away, a slow poll) lacks what its reader relies on.
+    """
+    return table.age() + _SKEW < (now - at).total_seconds()
 
 
 class Directory:
@@ -17,6 +31,10 @@ class Directory:
         """The entry; None for a project that is not known or is gone."""
         event = self._table.get(f"{project}:project")
         return event.data if event is not None and isinstance(event.data, ProjectListed) else None
+
+    def is_gone(self, project: str, at: datetime, now: datetime) -> bool:
+        """Whether a project that an event of `at` names has no entry any more, and not merely none yet."""
+        return self.get(project) is None and holds(self._table, at, now)
 
     def of_organization(self, organization: str) -> list[ProjectListed]:
         """An organization's projects."""

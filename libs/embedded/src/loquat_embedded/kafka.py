@@ -1,4 +1,4 @@
-"""Apache Kafka as a child process: one broker and controller (KRaft), from Kafka's own jars that Maven fetches."""
+"""Apache Kafka as a child process: one broker and controller (KRaft), from Kafka's own jars that Maven fetches, else from its image."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from loquat_embedded import kafkaimage
 from loquat_embedded.child import before_exec
 from loquat_embedded.ports import PortBusy, free_port, port_is_free
 
@@ -34,10 +35,16 @@ class KafkaFailed(Exception):
 
 def missing() -> str | None:
     """What a broker on this machine lacks; None: nothing."""
-    absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
-    if "java" in absent or (absent and not _jars()):
-        return f"neither Docker nor Maven and Java: {' and '.join(absent)} not found"
+    absent = _absent()
+    if absent and not kafkaimage.engine_answers():
+        return f"neither Docker nor Maven and Java: no Docker engine answers, {' and '.join(absent)} not found"
     return None
+
+
+def _absent() -> list[str]:
+    """What the jars need and is not there. Maven is not needed once they are fetched."""
+    needed = ("java",) if _jars() else ("java", "mvn")
+    return [name for name in needed if shutil.which(name) is None]
 
 
 def _jars() -> list[Path]:
@@ -51,6 +58,7 @@ class Kafka:
         self.home, self.host = home, "127.0.0.1"
         self.port, self._controller = port, controller_port
         self._process: subprocess.Popen[bytes] | None = None
+        self._image: str | None = None
 
     @property
     def servers(self) -> str:
@@ -66,7 +74,7 @@ class Kafka:
         """Fetches the jars if need be, formats the data folder once, starts the broker, returns when it listens.
 
         Raises:
-            NoKafka: Java or Maven is missing, or Maven fails.
+            NoKafka: neither Java with Maven nor Docker is there, or Maven fails.
             PortBusy: somebody listens on a port.
             KafkaFailed: it does not start.
         """
@@ -76,8 +84,13 @@ class Kafka:
             if port and not port_is_free(port):
                 raise PortBusy(f"port {port} is taken by another program")
         self.port, self._controller = self.port or free_port(), self._controller or free_port()
-        await asyncio.to_thread(self._prepare)
-        self._launch()
+        self.home.mkdir(parents=True, exist_ok=True)
+        if _absent():
+            self._image = kafkaimage.name_of(self.home)
+            self._launch(kafkaimage.command(self._image, self.port))
+        else:
+            await asyncio.to_thread(self._prepare)
+            self._launch(self._java("kafka.Kafka", str(self._settings)))
         await self._ready()
 
     def _prepare(self) -> None:
@@ -95,7 +108,6 @@ class Kafka:
             done = subprocess.run(command, capture_output=True, timeout=_FETCH_LIMIT, check=False, cwd=DEPLOY)
             if done.returncode != 0 or not _jars():
                 raise NoKafka(f"Maven could not fetch Kafka's jars: {done.stdout.decode(errors='replace')[-1500:]}")
-        self.home.mkdir(parents=True, exist_ok=True)
         settings = (
             (DEPLOY / "server.properties").read_text().replace("{port}", str(self.port)).replace("{controller}", str(self._controller))
         )
@@ -126,10 +138,10 @@ class Kafka:
         ]
         return ["java", *options, "-cp", str(DEPLOY / "libs" / "*"), *arguments]
 
-    def _launch(self) -> None:
+    def _launch(self, command: Sequence[str]) -> None:
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._java("kafka.Kafka", str(self._settings)),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -164,6 +176,8 @@ class Kafka:
         """Orderly, then not. Harmless when it is not running."""
         if self._process is None:
             return
+        if self._image is not None:
+            await asyncio.to_thread(kafkaimage.end, self._image, "stop")
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self._process.poll() is None:
                 os.killpg(self._process.pid, number)
@@ -176,7 +190,11 @@ class Kafka:
 
     def kill(self) -> None:
         """As a crash."""
-        if self._process is not None:
+        if self._process is None:
+            return
+        if self._image is not None:
+            kafkaimage.end(self._image, "kill")
+        else:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(_STOP_LIMIT)
-            self._process = None
+        self._process.wait(_STOP_LIMIT)
+        self._process = None

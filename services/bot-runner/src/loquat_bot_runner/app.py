@@ -10,6 +10,7 @@ from loquat_common.bus.factory import open_bus
 from loquat_common.client import InternalClient
 from loquat_common.db import ProjectPools, as_service
 from loquat_common.deadletters import DeadLetterApi
+from loquat_common.departures import Departures
 from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
 from loquat_common.http import internal_auth
@@ -71,8 +72,15 @@ async def serve(settings: Settings) -> None:
         deployed.guards(subscription)
         service.follow(life, "inbox", subscription)
         publisher = Publisher(bus, store, lambda: datetime.now(UTC))
-        await publisher.catch_up()
+        life.spawn("untold deployments", publisher.run())
         letters = DeadLetters(service.pool)
+
+        async def forget(project: str) -> None:
+            await bus.remove(DEPLOYMENTS, project=project, lane="bot")
+            await letters.forget(project)
+            await store.forget(project)
+
+        life.spawn("departures", Departures(directory_table, store.projects, forget).run())
         api = BotApi(store, publisher, runs, letters, directory, internal_auth(Verifier(settings.trusted_keys, "bot-runner")))
         DeadLetterApi(letters, Discards(directory, runs).mark).add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)

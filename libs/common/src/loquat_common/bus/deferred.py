@@ -166,6 +166,11 @@ class DeadLetters:
         async with answering():
             return bool(await self._pool.fetchval(query, project, number, reason, timeout=_LIMIT))
 
+    async def forget(self, project: str) -> None:
+        """Drops what ended, of a project that is gone. What is only deferred comes back to its handler, which knows what to do."""
+        async with answering():
+            await self._pool.execute("DELETE FROM deferred WHERE project = $1 AND state <> 'deferred'", project, timeout=_LIMIT)
+
     async def counts(self, project: str) -> dict[str, int]:
         """`deferred` and `dead` of a project, events counted once each."""
         query = "SELECT count(*) FILTER (WHERE state = 'deferred') AS deferred, count(*) FILTER (WHERE state = 'dead') AS dead FROM deferred WHERE project = $1"

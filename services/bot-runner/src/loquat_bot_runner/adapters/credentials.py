@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
 
 from loquat_common.client import InternalClient, ServiceUnavailable
 from loquat_common.problems import Problem
 from loquat_events.projects import ProjectListed
 
 from loquat_bot_runner.errors import DoesNotStart, ProjectDatabaseAway
+
+_KEPT: Final = 5_000
+"""Logins kept: more than the workers of one replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +33,13 @@ class Credentials:
 
     def __init__(self, client: InternalClient) -> None:
         self._client = client
-        self._known: dict[tuple[str, int], Login] = {}
+        self._known: OrderedDict[tuple[str, int], Login] = OrderedDict()
 
     async def of(self, project: ProjectListed) -> Login:
         """The bot's login.
 
         Raises:
-            ProjectDatabaseAway: the provisioner does not answer.
+            ProjectDatabaseAway: the provisioner does not answer, or not as it should.
             DoesNotStart: there is none.
         """
         key = (project.project_id, project.epoch)
@@ -44,6 +50,10 @@ class Credentials:
             except ServiceUnavailable:
                 raise ProjectDatabaseAway("the provisioner does not answer") from None
             except Problem as problem:
-                raise DoesNotStart(f"the project has no login for its bot: {problem.code}") from None
+                if problem.status != HTTPStatus.NOT_FOUND:  # the platform's fault, whatever it is: no deployment would mend it
+                    raise ProjectDatabaseAway(f"the provisioner answered {problem.code}") from None
+                raise DoesNotStart("the project has no login for its bot") from None
             self._known[key] = Login(answer["host"], answer["port"], answer["database"], answer["user"], answer["password"])
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
         return self._known[key]

@@ -89,6 +89,23 @@ class Store:
         )
         return Deployment.model_validate(dict(row or {}))
 
+    async def projects(self) -> list[str]:
+        """All that have a version or a row of the log."""
+        query = "SELECT project_id FROM versions UNION SELECT project_id FROM runs UNION SELECT project_id FROM logs"
+        return [r["project_id"] for r in await self._pool.fetch(query)]
+
+    async def forget(self, project: str) -> None:
+        """Drops all of a project that is gone."""
+        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            for query in (
+                "DELETE FROM logs WHERE project_id = $1",
+                "DELETE FROM runs WHERE project_id = $1",
+                "DELETE FROM deployments WHERE project_id = $1",
+                "DELETE FROM versions WHERE project_id = $1",
+            ):
+                await connection.execute(query, project)
+        self._written.pop(project, None)
+
     async def unpublished(self) -> list[Deployment]:
         """Deployments whose event a crash may have swallowed, the last of each project."""
         query = "SELECT DISTINCT ON (project_id) * FROM deployments WHERE NOT published ORDER BY project_id, id DESC"

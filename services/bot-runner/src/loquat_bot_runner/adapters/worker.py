@@ -120,6 +120,8 @@ class Worker:
                 raise TimedOut(f"the handler took longer than {limit:g} s and did not end when asked to")
             return future.result()
         finally:
+            if not future.done():  # nobody waits for it any more: it may not go on without a limit
+                self._writer.write(protocol.pack(protocol.Cancel(number)))
             self._calls.pop(number, None)
             self.used_at = time.monotonic()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -22,7 +23,8 @@ from loquat_bot_runner.errors import BotError, CallFailed, DoesNotStart
 from loquat_bot_runner.ports import Task
 
 _SWEEP: Final = 15.0
-_WAITING_LINES: Final = 1_000  # log lines not yet written; beyond it the newest are dropped and that is said
+_WAITING_LINES: Final = 10_000  # log lines not yet written, of all projects
+_WAITING_LINES_OF_ONE: Final = 500  # of one; beyond it the newest are dropped and that is said
 
 
 class Workers:
@@ -35,6 +37,8 @@ class Workers:
         self._leaving: list[Worker] = []
         self._gates: dict[str, asyncio.Lock] = {}
         self._lines: asyncio.Queue[tuple[str, UUID | None, str, str]] = asyncio.Queue(_WAITING_LINES)
+        self._waiting: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
         self._log = get_logger()
 
     async def call(self, task: Task) -> dict[str, Any]:
@@ -79,10 +83,7 @@ class Workers:
         database = f"postgresql://{quote(login.user)}:{quote(login.password)}@{login.host}:{login.port}/{quote(login.database)}"
         worker = Worker(project, Limits(self._memory), lambda _, level, text: self._note(project, None, level, text))
         try:
-            await worker.start(folder, database)
-        except CallFailed:
-            await worker.kill()
-            raise
+            await self._started(worker, folder, database)
         except OSError as error:
             raise BotError(f"no process could be started: {error.strerror}") from error
         self._leaving += [w for (p, _), w in self._workers.items() if p == project]
@@ -90,6 +91,14 @@ class Workers:
         self._workers[project, version] = worker
         await self._see_off()
         return worker
+
+    async def _started(self, worker: Worker, folder: Path, database: str) -> None:
+        """A start that fails or is cancelled leaves no process behind."""
+        try:
+            await worker.start(folder, database)
+        except BaseException:
+            await asyncio.shield(worker.kill())
+            raise
 
     async def _see_off(self) -> None:
         """Ends replaced workers that have answered their last call."""
@@ -130,6 +139,9 @@ class Workers:
         """Writes what bots say into the project's log, for ever."""
         while True:
             project, event, level, text = await self._lines.get()
+            self._waiting[project] -= 1
+            if self._waiting[project] <= 0:
+                del self._waiting[project]
             lines = [line for line in text.replace("\0", "").splitlines() if line.strip()]
             try:
                 await self._store.log(project, event, level, lines)
@@ -137,10 +149,14 @@ class Workers:
                 self._log.exception("bot.log_not_written")
 
     def _note(self, project: str, event: UUID | None, level: str, text: str) -> None:
-        try:
-            self._lines.put_nowait((project, event, level, text))
-        except asyncio.QueueFull:
-            self._log.warning("bot.log_dropped", project=project)
+        """Of a project that says more than is written, the newest is dropped; its neighbours' lines are not."""
+        if self._waiting[project] >= _WAITING_LINES_OF_ONE or self._lines.full():
+            self._dropped[project] += 1
+            return
+        if dropped := self._dropped.pop(project, 0):
+            text = f"{text}\n({dropped} lines before this were not kept: too many at once)"
+        self._waiting[project] += 1
+        self._lines.put_nowait((project, event, level, text))
 
     async def close(self) -> None:
         """Ends all."""

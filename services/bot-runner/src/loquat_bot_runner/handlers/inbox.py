@@ -49,10 +49,8 @@ class Inbox:
     async def handle(self, received: Received) -> Outcome:
         """One event."""
         project = self._directory.get(received.event.projectid)
-        if project is None:
-            return Done()  # deleted: nobody is there to whom it could happen
-        if project.state not in {"ready", "deleting"}:
-            return Defer(_NOT_YET, f"the project is {project.state}")
+        if (outcome := self._not_now(project, received.event)) is not None or project is None:
+            return outcome or Done()
         element = inbound(received.event)
         if element is None:
             return Done()
@@ -65,6 +63,18 @@ class Inbox:
             return after(failure, received.attempts)
         except WrongDatabase:
             return Defer(_NOT_YET, "the directory is out of date")
+
+    def _not_now(self, project: ProjectListed | None, event: AnyEvent) -> Outcome | None:
+        """What follows where there is no project, or none yet; None: it can be handled."""
+        now = self._clock()
+        if project is None:  # deleted: nobody is there to whom it could happen; or our table is behind
+            gone = self._directory.is_gone(event.projectid, event.time, now)
+            return Done() if gone else Defer(_NOT_YET, "the directory does not know the project yet")
+        if project.state not in {"ready", "deleting"}:
+            return Defer(_NOT_YET, f"the project is {project.state}")
+        if not self._deployed.known(project.project_id, event.time, now):
+            return Defer(_NOT_YET, "whether the project has a bot is not known yet")
+        return None
 
     async def _rounds(self, project: ProjectListed, received: Received, element: dict[str, Any]) -> Outcome:
         event = received.event

@@ -33,7 +33,7 @@ class Recorder:
         """An outcome per event. All are of one project."""
         project = self._directory.get(batch[0].event.projectid)
         if project is None:
-            return [Done() for _ in batch]  # deleted, or never ours: nothing to record it in
+            return [self._of_nobody(received.event) for received in batch]
         if project.state not in {"ready", "deleting"}:
             return [Defer(_NOT_YET, f"the project is {project.state}") for _ in batch]
         self._failpoints.hit("conversation_log.before_record")
@@ -45,6 +45,11 @@ class Recorder:
         await self._bus.publish(*(change for outcome in outcomes if isinstance(outcome, Done) for change in outcome.publish))
         self._failpoints.hit("conversation_log.after_changes")
         return [Done() if isinstance(outcome, Done) else outcome for outcome in outcomes]
+
+    def _of_nobody(self, event: AnyEvent) -> Outcome:
+        """A deleted project has no place to record it in; a directory that is behind may not know a new one yet."""
+        gone = self._directory.is_gone(event.projectid, event.time, self._clock())
+        return Done() if gone else Defer(_NOT_YET, "the directory does not know the project yet")
 
     async def _halving(self, project: ProjectListed, batch: list[Received]) -> list[Outcome]:
         try:

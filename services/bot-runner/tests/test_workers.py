@@ -1,0 +1,155 @@
+"""Workers of many projects: which are kept, which go, and whose words are written down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from loquat_bot_runner.adapters.credentials import Credentials, Login
+from loquat_bot_runner.adapters.workers import Workers
+from loquat_bot_runner.errors import DoesNotStart, ProjectDatabaseAway
+from loquat_bot_runner.ports import Task
+from loquat_common.problems import Problem
+from loquat_events.projects import ProjectListed
+
+from tests.system.world import until
+
+QUICK = "from loquat import Bot\nbot = Bot()\n\n@bot.fallback\nasync def handle(ctx):\n    ctx.reply_text(ctx.event.text)\n"
+SLOW = "import asyncio\n" + QUICK.replace("    ctx.reply", "    await asyncio.sleep(float(ctx.event.text))\n    ctx.reply")
+NEVER = "import time\ntime.sleep(60)\n" + QUICK
+
+
+class Shelf:
+    """The store, as far as workers ask it: versions by name, lines by project."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, str] = {"quick": QUICK, "slow": SLOW, "never": NEVER}
+        self.lines: dict[str, list[str]] = {}
+        self.writing = asyncio.Event()
+        self.writing.set()
+
+    async def files(self, _project: str, version: str) -> dict[str, str]:
+        return {"bot.py": self.versions[version]}
+
+    async def log(self, project: str, _event: UUID | None, _level: str, lines: list[str]) -> None:
+        await self.writing.wait()
+        self.lines.setdefault(project, []).extend(lines)
+
+
+class Doorman:
+    async def of(self, _project: ProjectListed) -> Login:
+        return Login("127.0.0.1", 1, "none", "nobody", "x")
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+async def workers(shelf: Shelf, tmp_path: Path) -> AsyncGenerator[Workers]:
+    made = Workers(cast("Any", shelf), cast("Any", Doorman()), tmp_path, most=10, idle=60, limit=5, memory=256 << 20)
+    writing = asyncio.create_task(made.write_logs())
+    yield made
+    await made.close()
+    writing.cancel()
+
+
+def task(version: str, text: str = "hi", project: str = "prj_a") -> Task:
+    listed = ProjectListed(project_id=project, organization_id="o", name="p", state="ready", cluster="c", database="d")
+    event: dict[str, Any] = {"id": str(uuid4()), "type": "text", "text": text, "content": {}}
+    someone = {"id": str(UUID(int=1))}
+    return Task(listed, version, event, someone, {**someone, "number_id": "1"}, "unstructured", 0)
+
+
+def children() -> set[int]:
+    """Bots' processes of this one."""
+    found = set[int]()
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1]) if folder.name.isdigit() else 0
+            if parent == os.getpid() and b"loquat.worker" in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+async def test_a_replaced_worker_answers_what_it_began_and_then_ends(workers: Workers) -> None:
+    before = children()
+    slow = asyncio.create_task(workers.call(task("slow", "0.8")))
+    await until(lambda: _more(before), "the first version runs")
+    assert (await workers.call(task("quick")))["replies"][0]["text"] == "hi"
+    assert (await slow)["replies"][0]["text"] == "0.8"
+    await workers._see_off()
+    assert len(children() - before) == 1
+
+
+async def _more(before: set[int]) -> bool:
+    return bool(children() - before)
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process_behind(workers: Workers) -> None:
+    before = children()
+    starting = asyncio.create_task(workers.call(task("never")))
+    await until(lambda: _more(before), "its process is there")
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert children() == before
+
+
+async def test_a_projects_flood_of_lines_is_cut_and_its_neighbours_lines_are_kept(workers: Workers, shelf: Shelf) -> None:
+    shelf.writing.clear()
+    for n in range(2_000):
+        workers._note("prj_loud", None, "print", f"line {n}")
+    workers._note("prj_quiet", None, "print", "a word")
+    shelf.writing.set()
+    await until(lambda: _written(shelf, "prj_quiet"), "the neighbour's line is written")
+    assert shelf.lines["prj_quiet"] == ["a word"]
+    assert len(shelf.lines["prj_loud"]) == 500
+    workers._note("prj_loud", None, "print", "after")
+    await until(lambda: _last(shelf, "(1500 lines before this were not kept: too many at once)"), "the cut is said")
+
+
+async def _written(shelf: Shelf, project: str) -> bool:
+    return project in shelf.lines
+
+
+async def _last(shelf: Shelf, line: str) -> bool:
+    return shelf.lines["prj_loud"][-1] == line
+
+
+class Provisioner:
+    """Answers with these, one after the other."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+
+    def itself(self, *_scopes: str) -> None:
+        return None
+
+    async def call(self, _method: str, _path: str, **_more: Any) -> Any:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_only_a_login_that_is_not_there_blocks_a_project_and_a_platforms_fault_does_not() -> None:
+    login = {"host": "h", "port": 1, "database": "d", "user": "u", "password": "p"}
+    faults = [Problem(500, "internal_error", "x"), Problem(401, "unauthenticated", "x"), Problem(502, "bad_answer", "x")]
+    credentials = Credentials(cast("Any", Provisioner(*faults, Problem(404, "not_found", "x"), login)))
+    project = task("quick").project
+    for _ in faults:
+        with pytest.raises(ProjectDatabaseAway):
+            await credentials.of(project)
+    with pytest.raises(DoesNotStart):
+        await credentials.of(project)
+    assert (await credentials.of(project)).user == "u"
+    assert (await credentials.of(project)).user == "u", "kept: nobody is asked again"
