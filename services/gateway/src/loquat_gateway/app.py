@@ -15,9 +15,10 @@ from loquat_events.catalog import DIRECTORY, NUMBERS
 from loquat_events.catalog import Service as ServiceName
 
 from loquat_gateway.adapters.intake import Intake
-from loquat_gateway.adapters.people import People
+from loquat_gateway.adapters.people import Owner, People
 from loquat_gateway.adapters.routing import Routing
 from loquat_gateway.domain.scopes import ALL
+from loquat_gateway.handlers.listed import Listed
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.api import build
 from loquat_gateway.http.deadletters import DeadLetters
@@ -38,21 +39,23 @@ async def serve(settings: Settings) -> None:
         bus = open_bus(settings, "gateway", service.pool)
         await life.enter("bus", bus.start, bus.stop)
         service.health.add("bus", bus.ping)
-        numbers, directory_table = bus.table(NUMBERS), bus.table(DIRECTORY)
+        numbers, directory_table, people = bus.table(NUMBERS), bus.table(DIRECTORY), People(service.pool)
+        listed = Listed(people)
+        directory_table.on_change(listed.heard)
         for name, table in (("routing table", numbers), ("directory", directory_table)):
             life.spawn(name, table.run())
-            await table.caught_up()
+            await life.until(table.caught_up())
         signer = Signer("gateway", settings.signing_key or "")
         clients: dict[ServiceName, InternalClient] = {name: InternalClient(settings.services[name], signer, name) for name in OWNERS}
         for name, client in clients.items():
             await life.enter(f"{name} client", client.start, client.stop)
-        routing, directory, people = Routing(numbers), Directory(directory_table), People(service.pool)
+        routing, directory = Routing(numbers), Directory(directory_table)
 
         async def fresh() -> None:
             routing.check()
 
         service.health.add("routing table", fresh)
-        access = Access(people, directory)
+        access = Access(people, directory, lambda: datetime.now(UTC))
         apps = {name: MetaApp(app_secret=a.app_secret, verify_token=a.verify_token) for name, a in settings.meta_apps.items()}
         intake = Intake(routing, bus, Failpoints(settings.failpoints_dir), lambda: datetime.now(UTC))
         await life.enter("intake", intake.start, intake.stop)
@@ -71,9 +74,8 @@ async def serve(settings: Settings) -> None:
         await life.until_signalled()
 
 
-async def create_owner(settings: Settings, email: str) -> dict[str, object]:
-    """The first organization, its owner and a key, as they are shown once; `{"exists": true}` when there is an owner."""
+async def create_owner(settings: Settings, owner: Owner) -> bool:
+    """Makes the first organization with this owner. Asked again with the same key, it is there; False: another owner is."""
     async with Lifecycle(settings.drain_seconds) as life:
         service = await Service.start(life, settings, "gateway", "loquat_gateway.migrations")
-        owner = await People(service.pool).create_owner(email, ALL)
-    return {"exists": True} if owner is None else {"email": owner.email, "password": owner.password, "api_key": owner.api_key}
+        return await People(service.pool).create_owner(owner, ALL)

@@ -34,6 +34,11 @@ class Home:
         return self.path / "owner.json"
 
     @property
+    def new_owner_file(self) -> Path:
+        """The owner's key while the owner is being made."""
+        return self.path / "owner.new.json"
+
+    @property
     def secrets_file(self) -> Path:
         """Passwords and keys of the services."""
         return self.path / "secrets.json"

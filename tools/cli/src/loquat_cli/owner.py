@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,15 +62,24 @@ class Owner(BaseModel):
 
 
 class Fresh(BaseModel):
-    """An owner as the gateway shows it once."""
+    """An owner to be made, kept before the gateway hears of it: whoever dies in between finds it again."""
 
     email: str
     password: str = Field(repr=False)
     api_key: str = Field(repr=False)
 
+    @classmethod
+    def kept(cls, path: Path, email: str) -> Self:
+        """The one that a start before this noted and perhaps made; else a new one, noted."""
+        if path.exists():
+            return cls.model_validate_json(path.read_text())
+        fresh = cls(email=email, password=secrets.token_urlsafe(18), api_key="lq_" + secrets.token_urlsafe(32))
+        write_private(path, fresh.model_dump_json() + "\n")
+        return fresh
 
-async def create_owner(environment: Mapping[str, str], email: str) -> Fresh | None:
-    """Makes the first owner; None when there is one.
+
+async def create_owner(environment: Mapping[str, str], owner: Fresh) -> bool:
+    """Makes the first owner, or finds it made; False when there is another one.
 
     Raises:
         OwnerNotMade: the gateway's program failed; with its last words.
@@ -79,21 +89,21 @@ async def create_owner(environment: Mapping[str, str], email: str) -> Fresh | No
         "-m",
         "loquat_gateway",
         "create-owner",
-        email,
+        owner.email,
+        "-",
         env=dict(environment),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         preexec_fn=before_exec(death_signal=None),
     )
     try:
         async with asyncio.timeout(_LIMIT):
-            out, err = await process.communicate()
+            out, err = await process.communicate(owner.model_dump_json(exclude={"email"}).encode())
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
         raise OwnerNotMade("the owner could not be made:\n" + "\n".join(err.decode(errors="replace").splitlines()[-5:]))
-    answer = json.loads(out.decode().strip().splitlines()[-1])
-    return None if answer.get("exists") else Fresh.model_validate(answer)
+    return not json.loads(out.decode().strip().splitlines()[-1]).get("exists")

@@ -23,7 +23,7 @@ from loquat_cli.databases import bootstrap_platform, bootstrap_tenants, platform
 from loquat_cli.errors import Trouble
 from loquat_cli.home import Home
 from loquat_cli.logfiles import last_lines
-from loquat_cli.owner import Owner, OwnerLost, create_owner
+from loquat_cli.owner import Fresh, Owner, OwnerLost, create_owner
 from loquat_cli.ports import Ports
 from loquat_cli.process import Process, Startable
 from loquat_cli.rest import Rest
@@ -186,12 +186,7 @@ class Stack:
 
     async def _owner(self) -> Owner:
         kept = Owner.load(self.home.owner_file)
-        fresh = await create_owner(self.plan.environment("gateway"), self.settings.owner_email) if kept is None else None
-        if kept is None and fresh is None:
-            raise OwnerLost(
-                f"{self.home.owner_file} is gone, and keys are shown only once. Restore it, or begin anew in another LOQUAT_HOME"
-            )
-        known = fresh.model_dump() if fresh is not None else kept.model_dump() if kept is not None else {}
+        known = kept.model_dump() if kept is not None else (await self._new_owner()).model_dump()
         owner = Owner.model_validate(
             {
                 "project_id": "",
@@ -204,7 +199,17 @@ class Stack:
             }
         )
         owner.save(self.home.owner_file)
+        self.home.new_owner_file.unlink(missing_ok=True)
         return owner
+
+    async def _new_owner(self) -> Fresh:
+        fresh = Fresh.kept(self.home.new_owner_file, self.settings.owner_email)
+        if not await create_owner(self.plan.environment("gateway"), fresh):
+            self.home.new_owner_file.unlink()
+            raise OwnerLost(
+                f"{self.home.owner_file} is gone, and keys are shown only once. Restore it, or begin anew in another LOQUAT_HOME"
+            )
+        return fresh
 
     async def _demo(self, owner: Owner) -> Owner:
         self._tell("looking after the demo project")
