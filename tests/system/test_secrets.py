@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from loquat_events.catalog import TOPICS
 
 from tests.system import webhooks
 from tests.system.conftest import Running
@@ -34,6 +37,12 @@ async def test_no_secret_stands_in_a_log_a_row_or_an_event(running: Running, wor
     world.opened.append(control)
     await _look_through(control, secrets)
     await _look_through(await world.database(project), secrets)
+    for cluster in running.stack.clusters:
+        _clean((cluster.home / "log").read_text(errors="replace"), secrets, f"{cluster.home.name}'s own log")
+    if running.stack.settings.bus == "kafka":
+        servers = running.stack.plan.environment("gateway")["LOQUAT_KAFKA_SERVERS"]
+        async for topic, value in _everything_on(servers):
+            _clean(value, secrets, topic)
 
 
 def _secrets(running: Running) -> list[str]:
@@ -51,6 +60,23 @@ def _secrets(running: Running) -> list[str]:
             case _:
                 continue
     return found
+
+
+async def _everything_on(servers: str) -> AsyncGenerator[tuple[str, str]]:
+    """Every record of every topic, from its beginning to its end."""
+    consumer: Any = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        places = [TopicPartition(t.name, p) for t in TOPICS for p in range(t.partitions)]
+        consumer.assign(places)
+        ends: dict[Any, int] = {place: end for place, end in (await consumer.end_offsets(places)).items() if end}
+        assert len(ends) > 3, "the look must have something to look at"
+        while any([await consumer.position(place) < end for place, end in ends.items()]):
+            for place, records in (await consumer.getmany(timeout_ms=500)).items():
+                for record in records:
+                    yield place.topic, f"{record.key} {(record.value or b'').decode(errors='replace')}"
+    finally:
+        await consumer.stop()
 
 
 async def _look_through(connection: Connection, secrets: list[str]) -> None:
