@@ -23,6 +23,10 @@ bus_lag = Gauge(
 bus_in_flight = Gauge("loquat_bus_in_flight_events", "Events being handled.", ("group",), registry=REGISTRY)
 bus_oldest = Gauge("loquat_bus_oldest_unfinished_seconds", "Age of the oldest event in memory.", ("group",), registry=REGISTRY)
 
+bus_orphans = Counter(
+    "loquat_bus_orphans_total", "Events of projects that are gone: finished, nobody is there.", ("service",), registry=REGISTRY
+)
+
 # Webhook
 webhook_bodies = Counter("loquat_webhook_bodies_total", "Webhook bodies by what became of them.", ("outcome",), registry=REGISTRY)
 webhook_updates = Counter("loquat_webhook_updates_total", "Updates in accepted bodies.", ("topic",), registry=REGISTRY)

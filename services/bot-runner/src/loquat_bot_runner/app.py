@@ -51,7 +51,7 @@ async def serve(settings: Settings) -> None:
         directory_table, deployments = bus.table(DIRECTORY), bus.table(DEPLOYMENTS)
         for name, table in (("directory", directory_table), ("deployments", deployments)):
             life.spawn(name, table.run())
-            await table.caught_up()
+            await life.until(table.caught_up())
         directory, deployed = Directory(directory_table), Deployed(deployments)
         store, runs, failpoints = Store(service.pool), ProjectRuns(pools), Failpoints(settings.failpoints_dir)
         settings.bundles.mkdir(parents=True, exist_ok=True)

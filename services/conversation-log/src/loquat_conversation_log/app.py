@@ -39,7 +39,7 @@ async def serve(settings: Settings) -> None:
         service.health.add("bus", bus.ping)
         table = bus.table(DIRECTORY)
         life.spawn("directory", table.run())
-        await table.caught_up()
+        await life.until(table.caught_up())
         directory = Directory(table)
         recorder = Recorder(ProjectRecord(pools), directory, bus, Failpoints(settings.failpoints_dir), lambda: datetime.now(UTC))
         topics, batching = [INBOX, OUTBOX, RECEIPTS], Batching(settings.batch, settings.linger)

@@ -67,7 +67,7 @@ class Context:
             if self.owner is None or not self.owner.project_id:
                 raise NotFound("which project? Name it with --project")
             return self.owner.project_id
-        listed = (await rest.get("/v1/projects"))["items"]
+        listed = await rest.all("/v1/projects")
         matching = [p["id"] for p in listed if named == p["id"]] or [p["id"] for p in listed if named == p["name"]]
         if len(matching) != 1:
             several = f"{len(matching)} projects are called {named!r}: use the id" if matching else f"there is no project {named!r}"

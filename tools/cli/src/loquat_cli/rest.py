@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -15,6 +15,8 @@ from loquat_cli.errors import Trouble
 
 _LIMIT: Final = 30.0  # seconds for an answer, beside what a long poll waits
 _REFUSED: Final = 400
+MOST: Final = 200
+"""Items of a page at most."""
 
 
 class Refused(Trouble):
@@ -57,6 +59,20 @@ class Rest:
     async def get(self, path: str, query: Mapping[str, str | int] | None = None, *, patience: float = _LIMIT) -> Any:
         """The answer of a question."""
         return await self._call("GET", path, params={k: str(v) for k, v in (query or {}).items()}, patience=patience)
+
+    async def pages(self, path: str, query: Mapping[str, str | int] | None = None) -> AsyncGenerator[Any]:
+        """The answers of a list, page by page, to its end."""
+        asked = dict(query or {})
+        while True:
+            page = await self.get(path, asked)
+            yield page
+            if page.get("next_cursor") is None:
+                return
+            asked["cursor"] = page["next_cursor"]
+
+    async def all(self, path: str) -> list[Any]:
+        """All items of a list."""
+        return [item async for page in self.pages(path, {"limit": MOST}) for item in page["items"]]
 
     async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> Any:
         """The answer to a wish."""

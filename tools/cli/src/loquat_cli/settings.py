@@ -34,7 +34,7 @@ class StackSettings(BaseSettings):
     platform_port: Port = Field(default=8100, description="port of the platform's PostgreSQL")
     tenants_port: Port = Field(default=8101, description="port of the PostgreSQL with the projects' databases")
     kafka_port: Port = Field(default=8102, description="port of Kafka, and the next one for its controller; used when the bus is kafka")
-    internal_ports: Port = Field(default=8110, description="first of 13 ports in a row on which the services talk among themselves")
+    internal_ports: Port = Field(default=8110, description="first of 11 ports in a row on which the services talk among themselves")
     owner_email: str = Field(default="owner@loquat.local", description="e-mail address of the first owner")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_megabytes: float = Field(default=10.0, gt=0, description="size at which a log is put aside as .1; two of them are kept")

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from loquat_common import metrics
 from loquat_common.bus.port import Bus, Defer, Done, Outcome, Received, Retry
 from loquat_common.db import WrongDatabase
 from loquat_common.directory import Directory
@@ -68,8 +69,10 @@ class Inbox:
         """What follows where there is no project, or none yet; None: it can be handled."""
         now = self._clock()
         if project is None:  # deleted: nobody is there to whom it could happen; or our table is behind
-            gone = self._directory.is_gone(event.projectid, event.time, now)
-            return Done() if gone else Defer(_NOT_YET, "the directory does not know the project yet")
+            if not self._directory.is_gone(event.projectid, event.time, now):
+                return Defer(_NOT_YET, "the directory does not know the project yet")
+            metrics.bus_orphans.labels("bot-runner").inc()
+            return Done()
         if project.state not in {"ready", "deleting"}:
             return Defer(_NOT_YET, f"the project is {project.state}")
         if not self._deployed.known(project.project_id, event.time, now):

@@ -111,7 +111,7 @@ class BotApi:
         self.api.route("GET", base + "/deployments", self.deployments, summary="Deployments", scope="bots:read")
         self.api.route("GET", base + "/runs", self.runs, summary="Runs", scope="bots:read")
         self.api.route("GET", base + "/logs", self.logs, summary="Log lines", scope="bots:read")
-        self.api.route("GET", base + "/ledger", self.ledger, summary="The ledger", scope="bots:read")
+        self.api.route("GET", base + "/ledger", self.ledger, summary="The ledger", scope="projects:read")
 
     async def save(self, request: web.Request, *, path: _Project, body: SaveVersion) -> Saved:
         """Saves without deploying."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from loquat_common import metrics
 from loquat_common.bus.port import Bus, Dead, Defer, Done, Outcome, Received
 from loquat_common.db import WrongDatabase
 from loquat_common.directory import Directory
@@ -48,8 +49,10 @@ class Recorder:
 
     def _of_nobody(self, event: AnyEvent) -> Outcome:
         """A deleted project has no place to record it in; a directory that is behind may not know a new one yet."""
-        gone = self._directory.is_gone(event.projectid, event.time, self._clock())
-        return Done() if gone else Defer(_NOT_YET, "the directory does not know the project yet")
+        if not self._directory.is_gone(event.projectid, event.time, self._clock()):
+            return Defer(_NOT_YET, "the directory does not know the project yet")
+        metrics.bus_orphans.labels("conversation-log").inc()
+        return Done()
 
     async def _halving(self, project: ProjectListed, batch: list[Received]) -> list[Outcome]:
         try:

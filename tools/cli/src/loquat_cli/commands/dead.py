@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from loquat_cli.context import Context
+from loquat_cli.rest import MOST
 from loquat_cli.show import console, plain, table, when
 
 Project = Annotated[str | None, Parameter(alias="-p")]
@@ -25,10 +26,15 @@ async def list_dead(*, project: Project = None, limit: Annotated[int, Parameter(
     """
     context = Context.load()
     async with context.rest() as rest:
-        answer = await rest.get(f"/v1/projects/{await context.project(rest, project)}/dead-letters", {"limit": limit})
-    rows = [(d["id"], d["type"], d["state"], d["attempts"], when(d["created_at"]), d["reason"]) for d in answer["items"]]
+        path, items, away = f"/v1/projects/{await context.project(rest, project)}/dead-letters", list[Any](), set[str]()
+        async for page in rest.pages(path, {"limit": min(limit, MOST)}):
+            items += page["items"]
+            away.update(page["unavailable"])
+            if len(items) >= limit:
+                break
+    rows = [(d["id"], d["type"], d["state"], d["attempts"], when(d["created_at"]), d["reason"]) for d in items[:limit]]
     console().print(table(("ID", "TYPE", "STATE", "TRIES", "SINCE", "REASON"), rows))
-    for consumer in answer.get("unavailable", ()):
+    for consumer in sorted(away):
         console(stderr=True).print(f"[yellow]{plain(consumer)} does not answer: its dead letters are missing here[/]")
 
 

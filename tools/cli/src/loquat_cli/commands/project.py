@@ -24,7 +24,7 @@ async def create_project(name: str, /) -> None:
 async def list_project() -> None:
     """List the projects."""
     async with Context.load().rest() as rest:
-        items = (await rest.get("/v1/projects"))["items"]
+        items = await rest.all("/v1/projects")
     rows = [(p["id"], p["name"], p["status"], when(p["created_at"]), _trouble(p)) for p in items]
     console().print(table(("ID", "NAME", "STATUS", "CREATED", ""), rows))
 

@@ -56,7 +56,7 @@ def _facts(out: Console, line: Line) -> None:
 async def _projects(out: Console, rest: Rest) -> None:
     """Of a Loquat elsewhere: what its API tells."""
     rows: list[tuple[object, ...]] = []
-    for project in (await rest.get("/v1/projects"))["items"]:
+    for project in await rest.all("/v1/projects"):
         try:
             ledger = await rest.get(f"/v1/projects/{project['id']}/ledger")
             counts = (ledger["waiting"], ledger["deferred"], ledger["dead"])
