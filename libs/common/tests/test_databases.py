@@ -9,9 +9,12 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loquat_common import service
 from loquat_common.db import DatabaseAway, ProjectPools, WrongDatabase, as_service
+from loquat_common.lifecycle import Lifecycle
 from loquat_common.migrate import Migration, MigrationError, migrate
-from loquat_common.settings import ClusterAddress
+from loquat_common.service import Service, finish
+from loquat_common.settings import ClusterAddress, ServiceSettings
 from loquat_common.sql import LONGEST, Ident, NotAnIdentifier, compose
 from loquat_embedded.postgres import Cluster
 from pydantic import SecretStr
@@ -81,6 +84,44 @@ async def test_a_migration_that_was_changed_or_comes_too_early_is_refused_and_a_
         with pytest.raises(Exception, match="nothing_of_the_kind"):
             await migrate(connection, schema="connector", component="test", migrations=[TWO_ALONE, broken])
         assert await connection.fetchval("SELECT to_regclass('connector.half')") is None
+
+
+AFTER = Migration(1, "post", "after", "UPDATE a SET n = n * 10")
+
+
+async def test_what_old_code_would_miss_waits_until_it_is_asked_for_except_where_there_is_no_old_code(platform: Platform) -> None:
+    pool = await platform.pool("connector")
+
+    async def run(component: str, migrations: list[Migration], *, post: bool) -> list[str]:
+        async with pool.acquire() as connection:
+            return await migrate(connection, schema="connector", component=component, migrations=migrations, post=post)
+
+    assert await run("test", [ONE], post=False) == ["0001_pre_one"]
+    assert await run("test", [ONE, AFTER, TWO], post=False) == ["0002_pre_two"]
+    assert await run("test", [ONE, AFTER, TWO], post=False) == []
+    assert await run("test", [ONE, AFTER, TWO], post=True) == ["0001_post_after"]
+    assert await pool.fetchval("SELECT array_agg(n ORDER BY n) FROM a") == [10, 20]
+    await pool.execute("DROP TABLE a")
+    assert await run("fresh", [ONE, AFTER, TWO], post=False) == ["0001_pre_one", "0001_post_after", "0002_pre_two"]
+
+
+async def test_a_service_keeps_its_post_migrations_waiting_and_applies_them_when_told(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ServiceSettings(platform_dsn=SecretStr(platform.dsn("connector")))
+
+    def load(_folder: object) -> list[Migration]:
+        return [ONE, AFTER]
+
+    monkeypatch.setattr(service, "load", load)
+    pool = await platform.pool("connector")
+    async with pool.acquire() as connection:
+        await migrate(connection, schema="connector", component="connector", migrations=[ONE])
+    async with Lifecycle(1) as life:
+        await Service.start(life, settings, "connector", "loquat_connector.migrations")
+    assert await pool.fetchval("SELECT n FROM a") == 1
+    await finish("connector", settings)
+    assert await pool.fetchval("SELECT n FROM a") == 10
 
 
 TWO_ALONE = Migration(2, "pre", "two", "SELECT 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 
 import pytest
 from aiohttp import ClientSession, web
@@ -74,6 +75,66 @@ async def test_sigterm_ends_the_wait_and_running_tasks_are_cancelled() -> None:
         asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
         await life.until_signalled()
     assert ended == ["runs"]
+
+
+async def test_a_start_that_waits_for_a_task_ends_with_the_tasks_error_when_that_dies() -> None:
+    acts: list[str] = []
+
+    async def dies() -> None:
+        raise ConnectionError("the broker is away")
+
+    one = Resource("one", acts)
+    with pytest.raises(ConnectionError, match="the broker is away"):
+        async with asyncio.timeout(5), Lifecycle(1) as life:
+            await life.enter("one", one.start, one.stop)
+            life.spawn("table", dies())
+            await life.until(asyncio.Event().wait())
+    assert acts == ["start one", "stop one"]
+
+
+async def test_a_signal_during_a_start_that_waits_unwinds_it_and_is_no_error() -> None:
+    acts: list[str] = []
+    one = Resource("one", acts)
+    async with asyncio.timeout(5), Lifecycle(1) as life:
+        await life.enter("one", one.start, one.stop)
+        life.spawn("table", asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+        await life.until(asyncio.Event().wait())
+        acts.append("went on")
+    assert acts == ["start one", "stop one"]
+
+
+async def test_a_start_that_waits_goes_on_with_what_it_waited_for() -> None:
+    async def seven() -> int:
+        return 7
+
+    async with asyncio.timeout(5), Lifecycle(1) as life:
+        life.spawn("table", asyncio.Event().wait())
+        assert await life.until(seven()) == 7
+
+
+_HANGS = """
+import asyncio, os, signal
+from loquat_common import lifecycle
+lifecycle._WATCHDOG = 0.05
+
+async def main():
+    async with lifecycle.Lifecycle(0.05):
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_signal_ends_a_start_that_hangs_in_the_end() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _HANGS, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(30):
+            assert await process.wait() == 70
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 async def test_a_resource_that_fails_to_stop_does_not_keep_the_others_open() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
@@ -16,7 +17,7 @@ from loquat_events.asyncapi import document, page
 from loquat_events.compatibility import incompatible, payloads, schema_of
 from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.replies import reply_id
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, create_model
 
 HOME = Path(__file__).resolve().parents[1]
 DOCS = HOME.parents[1] / "docs"
@@ -64,6 +65,45 @@ def test_a_breaking_change_of_a_schema_is_named(change: Callable[[Any], object],
     new = json.loads(json.dumps(old))
     change(new)
     assert any(named in line for line in incompatible(old, new))
+
+
+class Before(Payload):
+    TYPE = "tests.before.v1"
+    note: str | None = None
+    word: Annotated[str, Field(min_length=1, max_length=10, pattern="^a")]
+    free: str
+    count: Annotated[int, Field(ge=1, le=9)] = 1
+    parts: tuple[Annotated[str, Field(max_length=10)], ...] = ()
+    either: Annotated[str, Field(max_length=10)] | None = None
+
+
+NARROWED: list[tuple[str, Any, str]] = [
+    ("note", (str | None, ...), r"\.note: the field has lost its default"),
+    ("count", (Annotated[int, Field(ge=1, le=9)], ...), r"\.count: the field has lost its default"),
+    ("word", (Annotated[str, Field(min_length=2, max_length=10, pattern="^a")], ...), r"\.word: minLength was 1, is 2"),
+    ("word", (Annotated[str, Field(min_length=1, max_length=9, pattern="^a")], ...), r"\.word: maxLength was 10, is 9"),
+    ("word", (Annotated[str, Field(min_length=1, max_length=10, pattern="^b")], ...), r"\.word: pattern was \^a, is \^b"),
+    ("free", (Annotated[str, Field(max_length=9)], ...), r"\.free: maxLength was None, is 9"),
+    ("free", (Annotated[str, Field(pattern="^a")], ...), r"\.free: pattern was None, is \^a"),
+    ("free", (Literal["one", "two"], ...), r"\.free: a value of the enumeration is gone"),
+    ("count", (Annotated[int, Field(ge=2, le=9)], 2), r"\.count: minimum was 1, is 2"),
+    ("count", (Annotated[int, Field(ge=1, le=8)], 1), r"\.count: maximum was 9, is 8"),
+    ("parts", (tuple[Annotated[str, Field(max_length=9)], ...], ()), r"\.parts\[\]: maxLength was 10, is 9"),
+    ("either", (Annotated[str | None, Field(max_length=9)], None), r"\.either: an alternative is gone or narrower: string"),
+    ("either", (Annotated[str, Field(max_length=10)], ""), r"\.either: an alternative is gone or narrower: null"),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "named"), NARROWED)
+def test_a_field_that_takes_less_than_before_or_lost_its_default_is_named(name: str, field: Any, named: str) -> None:
+    after = create_model("After", __base__=Before, **{name: field})
+    (line,) = incompatible(schema_of(Before), schema_of(after))
+    assert re.match(named, line)
+
+
+def test_a_field_that_takes_more_than_before_is_compatible() -> None:
+    wider: Any = {"word": (Annotated[str, Field(max_length=20, pattern="^a")], ...), "count": (int, 1), "fresh": (str | None, None)}
+    assert incompatible(schema_of(Before), schema_of(create_model("After", __base__=Before, **wider))) == []
 
 
 def test_every_type_has_one_topic_and_every_topic_one_name_and_known_services() -> None:

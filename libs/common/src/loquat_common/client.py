@@ -56,7 +56,7 @@ class InternalClient:
         """The answer's JSON; None for 204.
 
         Raises:
-            Problem: what the service answered.
+            Problem: what the service answered; 502 `bad_answer` when that is no answer, or larger than 64 MiB.
             ServiceUnavailable: nothing, or nothing in time. For a question that changes something: it may have happened.
         """
         if self._session is None:
@@ -71,12 +71,24 @@ class InternalClient:
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
-                body = await response.content.read(_LARGEST)
+                body = await self._whole(response)
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise ServiceUnavailable(self._audience) from None
         if response.status >= 400:  # noqa: PLR2004
             raise _problem(response.status, body, self._audience)
-        return orjson.loads(body) if body else None
+        try:
+            return orjson.loads(body) if body else None
+        except orjson.JSONDecodeError:
+            raise _nonsense(f"{self._audience} answered no JSON") from None
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        """To its end: one read gives what has come so far."""
+        body = bytearray()
+        async for part in response.content.iter_any():
+            body += part
+            if len(body) > _LARGEST:
+                raise _nonsense(f"{self._audience} answered more than {_LARGEST} bytes")
+        return bytes(body)
 
     @asynccontextmanager
     async def forward(
@@ -122,4 +134,8 @@ def _problem(status: int, body: bytes, service: str) -> Problem:
             status, given.pop("code"), given.pop("title"), given.pop("detail", None), **{k: v for k, v in given.items() if k != "status"}
         )
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
-        return Problem(502, "bad_answer", "A part of the platform gave an answer that is none", f"{service} answered {status}")
+        return _nonsense(f"{service} answered {status}")
+
+
+def _nonsense(detail: str) -> Problem:
+    return Problem(502, "bad_answer", "A part of the platform gave an answer that is none", detail)

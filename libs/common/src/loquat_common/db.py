@@ -201,7 +201,7 @@ class ProjectPools:
                 if is_gone(error):
                     connection.terminate()
                     raise DatabaseAway(type(error).__name__) from error
-                if connection.is_in_transaction():
+                if not connection.is_closed() and connection.is_in_transaction():
                     connection.terminate()  # whoever was interrupted inside a transaction leaves nothing behind
                 raise
             finally:

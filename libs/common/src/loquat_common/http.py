@@ -7,6 +7,7 @@ validate requests, shape answers and make the OpenAPI document (`openapi.py`).
 from __future__ import annotations
 
 import inspect
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ ACTOR: Final = web.RequestKey("actor", Actor)
 BODY_LIMIT: Final = 1 << 20
 """Bytes of a JSON body, where the application does not say otherwise: bot bundles and imports have limits of their own."""
 _JSON: Final = "application/json"
+_PLACE: Final = re.compile(r"\{(\w+)\}")
 
 Handler = Callable[..., Awaitable[Any]]
 Authenticate = Callable[[web.Request], Awaitable[Actor]]
@@ -116,7 +118,8 @@ class Api:
         """The aiohttp application."""
         app = web.Application(middlewares=[problems], client_max_size=self._body_limit)
         for route in self.routes:
-            app.router.add_route(route.method, route.path, self._bound(route))
+            # aiohttp's own places take no braces; a table's name may have some.
+            app.router.add_route(route.method, _PLACE.sub(r"{\1:[^/]+}", route.path), self._bound(route))
         return app
 
     def _bound(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

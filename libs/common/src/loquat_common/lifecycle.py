@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from aiohttp import web
 
@@ -17,12 +17,18 @@ _STOP_LIMIT: Final = 10.0  # seconds for one resource to close; draining has its
 _WATCHDOG: Final = 30.0  # seconds on top of the drain: then the process ends hard. Three resources that hang are a hang.
 
 Step = Callable[[], Awaitable[object]]
+T = TypeVar("T")
+
+
+class Stopping(Exception):
+    """A signal came before the start was over. It unwinds the start and is no error of the process."""
 
 
 class Lifecycle:
     """Use as an async context manager around the whole life of a service.
 
-    `drain_seconds` is what `on_drain` steps get in all; the watchdog ends the process `drain_seconds + 30` s after the signal.
+    `drain_seconds` is what `on_drain` steps get in all; the watchdog ends the process `drain_seconds + 30` s after a signal or the death of
+    a task, however far the start had come.
     """
 
     def __init__(self, drain_seconds: float) -> None:
@@ -32,6 +38,7 @@ class Lifecycle:
         self._tasks: dict[asyncio.Task[object], str] = {}
         self._over = asyncio.Event()
         self._failure: BaseException | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
         self._log = get_logger()
 
     async def __aenter__(self) -> Self:
@@ -40,9 +47,9 @@ class Lifecycle:
             loop.add_signal_handler(number, self._signalled, number)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
         loop = asyncio.get_running_loop()
-        watchdog = loop.call_later(self._drain_seconds + _WATCHDOG, os._exit, 70)
+        watchdog = self._watch()
         await self._drain()
         await self._cancel_tasks()
         for name, stop in reversed(self._stops):
@@ -50,12 +57,22 @@ class Lifecycle:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
         watchdog.cancel()
-        if error is None and self._failure is not None:
+        if self._failure is not None and (error is None or isinstance(error, Stopping)):
             raise self._failure
+        return isinstance(error, Stopping)
 
     def _signalled(self, number: signal.Signals) -> None:
         self._log.info("process.stopping", signal=signal.Signals(number).name)
+        self._end()
+
+    def _end(self) -> None:
         self._over.set()
+        self._watch()  # from now, not from the end of a start that may hang
+
+    def _watch(self) -> asyncio.TimerHandle:
+        if self._watchdog is None:
+            self._watchdog = asyncio.get_running_loop().call_later(self._drain_seconds + _WATCHDOG, os._exit, 70)
+        return self._watchdog
 
     async def enter(self, name: str, start: Step, stop: Step) -> None:
         """Starts a resource now and stops it at the end, in reverse order. A failing start unwinds what was started."""
@@ -83,7 +100,26 @@ class Lifecycle:
         if (error := task.exception()) is not None:
             self._log.error("task.died", task=name, exc_info=error)
             self._failure = self._failure or error
-            self._over.set()
+            self._end()
+
+    async def until(self, ready: Coroutine[Any, Any, T]) -> T:
+        """What `ready` gives, if neither a signal nor the death of a spawned task comes first: such as a table that is to be read to its end.
+
+        Raises:
+            Stopping: a signal came.
+            BaseException: what the task died of.
+        """
+        waiting = asyncio.create_task(ready, name="until")
+        over = asyncio.create_task(self._over.wait(), name="until over")
+        try:
+            await asyncio.wait((waiting, over), return_when=asyncio.FIRST_COMPLETED)
+            if self._over.is_set():
+                raise self._failure or Stopping
+            return waiting.result()
+        finally:
+            waiting.cancel()
+            over.cancel()
+            await asyncio.gather(waiting, over, return_exceptions=True)
 
     async def until_signalled(self) -> None:
         """Returns on SIGTERM, SIGINT or the death of a spawned task."""

@@ -1,6 +1,7 @@
 """The migrator: numbered SQL files in pre/post pairs, each in a transaction, recorded with its checksum.
 
-`pre` files run before new code is rolled out, `post` files when no old code is left: old code must run on the schema after `pre`.
+`pre` files run when new code starts, beside old code that still runs: it must run on the schema after them. `post` files run when no old code
+is left; only the operator knows when that is (docs/adr/0006). So a `pre` file relies on no `post` file: that may come earlier or later.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import asyncpg
 
+from loquat_common.logs import get_logger
 from loquat_common.sql import Ident, compose
 
 if TYPE_CHECKING:
@@ -47,6 +49,11 @@ class Migration:
     def checksum(self) -> str:
         """sha-256 of the text, in hex."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def file(self) -> str:
+        """Its file's name, without the ending."""
+        return f"{self.number:04}_{self.phase}_{self.name}"
 
     @property
     def key(self) -> tuple[int, int]:
@@ -82,8 +89,11 @@ async def migrate(
     component: str,
     migrations: Sequence[Migration],
     lock: AbstractAsyncContextManager[object] | None = None,
+    post: bool = True,
 ) -> list[str]:
     """Applies what is missing, in order; answers the names applied. Harmless when repeated, safe when two do it at once.
+
+    Without `post`, those files wait, unless nothing of the component is there yet: then there is no old code either.
 
     Within a file, unqualified names are those of `schema`. The lock is a transaction's advisory lock on `connection` unless the caller
     brings one (for project databases it is in the control database: a tenant must not be able to hold it).
@@ -101,15 +111,18 @@ async def migrate(
         )
         applied = await _applied(connection, schema, component)
         missing = _missing(migrations, applied)
-        for migration in missing:
+        now = [m for m in missing if post or not applied or m.phase == "pre"]
+        for migration in now:
             await _apply(connection, schema, component, migration)
-    return [f"{m.number:04}_{m.phase}_{m.name}" for m in missing]
+    if waiting := [m.file for m in missing if m not in now]:
+        get_logger().info("migrations.waiting", component=component, files=waiting)
+    return [m.file for m in now]
 
 
 def _missing(migrations: Sequence[Migration], applied: dict[tuple[int, int], str]) -> list[Migration]:
     for migration in migrations:
         if applied.get(migration.key, migration.checksum) != migration.checksum:
-            raise MigrationError(f"{migration.number:04}_{migration.phase}_{migration.name} was changed after it had been applied")
+            raise MigrationError(f"{migration.file} was changed after it had been applied")
     missing = [m for m in migrations if m.key not in applied]
     last = max(applied, default=(0, 0))
     if early := [m for m in missing if m.key < last and m.phase == "pre"]:

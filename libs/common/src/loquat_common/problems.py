@@ -38,19 +38,23 @@ class Problem(Exception):
         super().__init__(f"{status} {code}")
         self.status, self.code, self.title, self.detail, self.extra = status, code, title, detail, extra
 
-    def response(self) -> web.Response:
-        """The answer."""
-        body = {
+    def body(self) -> bytes:
+        """The document."""
+        document = {
             "status": self.status,
             "code": self.code,
             "title": self.title,
             **({"detail": self.detail} if self.detail else {}),
             **self.extra,
         }
+        return orjson.dumps(document, default=str)
+
+    def response(self) -> web.Response:
+        """The answer."""
         headers = {"Retry-After": "1"} if self.status == web.HTTPServiceUnavailable.status_code else None
         if self.status == web.HTTPUnauthorized.status_code:
             headers = {"WWW-Authenticate": "Bearer"}
-        return web.Response(status=self.status, body=orjson.dumps(body, default=str), content_type=CONTENT_TYPE, headers=headers)
+        return web.Response(status=self.status, body=self.body(), content_type=CONTENT_TYPE, headers=headers)
 
 
 def not_found(what: str) -> Problem:

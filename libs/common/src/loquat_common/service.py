@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import uvloop
@@ -46,7 +47,7 @@ class Service:
 
     @classmethod
     async def start(cls, life: Lifecycle, settings: ServiceSettings, name: ServiceName, migrations: str | None) -> Service:
-        """Opens the pool, migrates the service's schema (the bus's rows, then its own files in package `migrations`)."""
+        """Opens the pool, migrates the service's schema (the bus's rows, then its own files in package `migrations`): see `migrate`."""
         schema = schema_of(name)
         pool = await open_pool(
             settings.platform_dsn.get_secret_value(),
@@ -56,9 +57,10 @@ class Service:
         )
         life.on_stop("control database", pool.close)
         async with pool.acquire(timeout=10) as connection:
-            await migrate(connection, schema=schema, component="bus", migrations=deferred.migrations())
+            post = settings.post_migrations
+            await migrate(connection, schema=schema, component="bus", migrations=deferred.migrations(), post=post)
             if migrations is not None:
-                await migrate(connection, schema=schema, component=name, migrations=load(files(migrations)))
+                await migrate(connection, schema=schema, component=name, migrations=load(files(migrations)), post=post)
         health = Health()
 
         async def ping() -> None:
@@ -77,7 +79,7 @@ class Service:
                 raise BusUnavailable(f"the subscription {name} has not heard from the bus lately")
 
         self.health.add(f"subscription {name}", ping)
-        self.health.measure(f"lag of {name}", subscription.lag)
+        self.health.measure(f"subscription {name}", subscription.measure)
 
     async def ready(self, life: Lifecycle) -> None:
         """Opens the internal port, last: who asks there before is told that nothing listens."""
@@ -87,8 +89,19 @@ class Service:
         get_logger().info("service.ready", internal_port=server.port)
 
 
+async def finish(name: ServiceName, settings: ServiceSettings) -> None:
+    """Applies what waits, `post` files too: after a rollout, when nothing of the older release runs any more."""
+    package = f"loquat_{name.replace('-', '_')}.migrations"
+    async with Lifecycle(settings.drain_seconds) as life:
+        chosen = settings.model_copy(update={"post_migrations": True})
+        await Service.start(life, chosen, name, package if find_spec(package) is not None else None)
+
+
 def run(name: ServiceName, settings: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> None:
-    """The main function of a service: settings, logs, loop. Exits with 78 for wrong settings, 1 for a failure."""
+    """The main function of a service: settings, logs, loop. Exits with 78 for wrong settings, 1 for a failure.
+
+    With the arguments `migrate --post` it only does what `finish` says.
+    """
     try:
         chosen = settings()  # pyright: ignore[reportCallIssue]  (from the environment)
     except ValidationError as error:
@@ -99,7 +112,7 @@ def run(name: ServiceName, settings: type[S], serve: Callable[[S], Coroutine[Any
     configure(name, chosen.log_level)
     _keep_to_itself()
     try:
-        uvloop.run(serve(chosen))
+        uvloop.run(finish(name, chosen) if sys.argv[1:] == ["migrate", "--post"] else serve(chosen))
     except (DatabaseAway, BusUnavailable, OSError) as error:
         get_logger().error("service.failed", error=f"{type(error).__name__}: {error}")
         sys.exit(1)

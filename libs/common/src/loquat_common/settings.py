@@ -47,6 +47,9 @@ class ServiceSettings(BusSettings):
     prepared_statements: int = Field(
         default=100, ge=0, le=1000, description="statements a connection keeps prepared; 0 behind a PgBouncer before 1.21"
     )
+    post_migrations: bool = Field(
+        default=False, description="apply `post` migrations at the start too: where no older release runs beside, as on one machine"
+    )
     http_host: str = Field(default="127.0.0.1", description="address the service's API listens on")
     http_port: Port = Field(default=0, description="port of the service's API; 0 takes a free one")
     internal_host: str = Field(default="127.0.0.1", description="address of health and metrics; never a public one")

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from loquat_common.bus.consumer import Consumer
 from loquat_common.bus.deferred import DeadLetters, migrations
+from loquat_common.bus.items import Batch, Write
 from loquat_common.bus.kafka import KafkaBus
 from loquat_common.bus.limits import Limits
+from loquat_common.bus.log import DeferredStore
 from loquat_common.bus.memory import MemoryBroker, MemoryBus
 from loquat_common.bus.port import Bus, Handler, Subscription
 from loquat_common.bus.postgres import PostgresBus
-from loquat_common.bus.record import partition_of
+from loquat_common.bus.record import Record, partition_of
 from loquat_common.migrate import migrate
 from loquat_common.settings import BusSettings
 from loquat_embedded.kafka import Kafka
@@ -76,6 +80,23 @@ class Member:
     def __init__(self, bus: Bus, subscription: Subscription) -> None:
         self.bus, self.subscription = bus, subscription
         self.task = asyncio.create_task(subscription.run())
+
+    def recorded(self) -> list[Write[Record]]:
+        """What it writes to rows from now on."""
+        consumer = cast("Consumer", getattr(self.subscription, "_consumer"))  # noqa: B009  (the port does not show rows)
+        store, written = consumer._store, list[Write[Record]]()  # pyright: ignore[reportPrivateUsage]
+
+        class Recording:
+            async def settle(self, batch: Batch[Record]) -> AbstractSet[str]:
+                filled = await store.settle(batch)
+                written.extend(batch.writes)
+                return filled
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(store, name)
+
+        consumer._store = cast("DeferredStore", Recording())  # pyright: ignore[reportPrivateUsage]
+        return written
 
     async def drain(self) -> bool:
         """Leaves in an orderly way; False if it took too long."""

@@ -6,12 +6,15 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from loquat_common.bus.limits import Limits
-from loquat_common.bus.port import Batching, Dead, Defer, Done, Outcome, Received, Retry
+from loquat_common.bus.port import Batching, Dead, Defer, Done, EventTooLarge, Outcome, Received, Retry
+from loquat_common.bus.record import LARGEST
 from loquat_events.catalog import DIRECTORY, INBOX
-from loquat_events.envelope import Event, Payload
+from loquat_events.conversations import ConversationChanged
+from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.ids import fact_id
 from loquat_events.projects import ProjectListed
 
@@ -109,19 +112,27 @@ async def test_a_poison_event_is_tried_again_then_kept_as_a_dead_letter_and_its_
 
 
 @pytest.mark.promise("P3")
-async def test_a_handler_that_raises_is_tried_again_and_given_up_after_its_tries(engine: Engine) -> None:
-    tries = list[int]()
+async def test_a_handler_that_always_raises_is_tried_with_growing_pauses_then_given_up_and_its_lane_goes_on(engine: Engine) -> None:
+    tries, seen = list[int](), list[int]()
 
     async def handle(received: Received) -> Outcome:
-        tries.append(received.attempts)
-        if received.attempts < 1:
+        if number(received.event) == 0:
+            tries.append(received.attempts)
             raise ZeroDivisionError
+        seen.append(number(received.event))
         return Done()
 
     (project,) = neighbours(1)
-    await engine.member(handle)
-    await engine.publish([event(project, "lane", 0)])
-    await until(lambda: tries == [0, 1], "it was tried twice")
+    member = await engine.member(handle, limits=Limits(hold=0.01))  # every pause becomes a row
+    rows = member.recorded()
+    await engine.publish(event(project, "lane", n) for n in range(2))
+    await until(lambda: seen == [1], "the lane goes on")
+    assert tries == [0, 1, 2, 3, 4]
+    pauses = [w.delay for w in rows if w.item.offset == rows[0].item.offset and w.state == "deferred" and w.outcome is not None]
+    assert len(pauses) == 4
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 3 * pauses[0]
+    assert [reason for _, reason in await engine.dead(project)] == ["the handler failed: ZeroDivisionError"]
 
 
 @pytest.mark.promise("P3")
@@ -209,7 +220,8 @@ async def test_an_orderly_drain_repeats_nothing(engine: Engine) -> None:
     assert set(seen.values()) == {1}
 
 
-async def test_an_event_of_four_megabytes_arrives_whole(engine: Engine) -> None:
+@pytest.mark.promise("P1")
+async def test_the_largest_event_arrives_whole_and_one_that_is_larger_is_refused_for_good(engine: Engine) -> None:
     got = list[int]()
 
     async def handle(received: Received) -> Outcome:
@@ -218,10 +230,36 @@ async def test_an_event_of_four_megabytes_arrives_whole(engine: Engine) -> None:
 
     (project,) = neighbours(1)
     await engine.member(handle)
-    big = event(project, "lane", 0, size=4_000_000)
-    await engine.publish([big])
-    await until(lambda: got, "it arrived")
-    assert got == [len(big.to_json())]
+    room = LARGEST - len(event(project, "lane", 0).to_json())
+    with pytest.raises(EventTooLarge):
+        await engine.publish([event(project, "lane", 0, size=room + 1)])
+    await engine.publish([event(project, "lane", 1, size=room), event(project, "lane", 2)])
+    await until(lambda: len(got) == 2, "it arrived, and the next one")
+    assert got[0] == LARGEST
+
+
+@pytest.mark.promise("P3")
+async def test_a_large_event_dies_at_once_and_its_lane_goes_on(engine: Engine) -> None:
+    seen = list[int]()
+
+    async def handle(received: Received) -> Outcome:
+        if number(received.event) == 0:
+            return Dead("it is poison")
+        if number(received.event) == 1:
+            return Done((endless,))
+        seen.append(number(received.event))
+        return Done()
+
+    (project,) = neighbours(1)
+    data = ConversationChanged(conversation_id=uuid4(), state="x" * LARGEST, version=1, at=datetime.now(UTC))
+    endless = AnyEvent.of(data, id=uuid4(), source="/bot-runner", time=datetime.now(UTC), project=project, lane="lane")
+    await engine.member(handle)
+    await engine.publish([event(project, "lane", 0, size=4_000_000), event(project, "lane", 1), event(project, "lane", 2)])
+    await until(lambda: seen == [2], "the lane goes on")
+    assert sorted(reason.partition(":")[0] for _, reason in await engine.dead(project)) == [
+        "it is poison",
+        "what follows from it cannot be said",
+    ]
 
 
 @pytest.mark.promise("P3")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from operator import gt, lt
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from loquat_events.catalog import TOPICS
 from loquat_events.envelope import Payload
 
 Schema = dict[str, Any]
+_SAME: Final = ("type", "const", "format", "pattern", "multipleOf", "uniqueItems")
+"""What is not compared by more and less: any change is one too many."""
+_LOWEST: Final = ("minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum")
+_HIGHEST: Final = ("maxLength", "maxItems", "maxProperties", "maximum", "exclusiveMaximum")
 
 
 def payloads() -> dict[str, type[Payload]]:
@@ -35,23 +40,45 @@ def _resolved(schema: Schema, root: Schema) -> Schema:
 
 def _differences(old: Schema, new: Schema, old_defs: Schema, new_defs: Schema, path: str) -> list[str]:
     old, new = _look(old, old_defs), _look(new, new_defs)
-    found = [
-        f"{path}: {key} was {old[key]}, is {new.get(key)}" for key in ("type", "const", "format") if key in old and old[key] != new.get(key)
-    ]
-    if "enum" in old and not set(map(str, old["enum"])) <= set(map(str, new.get("enum", ()))):
-        found.append(f"{path}: a value of the enumeration is gone")
-    for name, part in old.get("properties", {}).items():
-        if name not in new.get("properties", {}):
-            found.append(f"{path}.{name}: the field is gone")
-        else:
-            found += _differences(part, new["properties"][name], old_defs, new_defs, f"{path}.{name}")
-    fresh = new.get("properties", {}).keys() - old.get("properties", {}).keys()
-    found += [f"{path}.{name}: a new field must have a default" for name in sorted(fresh) if "default" not in new["properties"][name]]
-    if "items" in old and "items" in new:
-        found += _differences(old["items"], new["items"], old_defs, new_defs, f"{path}[]")
-    if "anyOf" in old and len(new.get("anyOf", ())) < len(old["anyOf"]):
-        found.append(f"{path}: an alternative is gone")
+    found = _narrower(old, new, path) + _fields(old, new, old_defs, new_defs, path)
+    for key, sign in (("items", "[]"), ("additionalProperties", "{}")):
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+            found += _differences(old[key], new[key], old_defs, new_defs, f"{path}{sign}")
+    alternatives = new.get("anyOf", [new])
+    for gone in (o for o in old.get("anyOf", ()) if all(_differences(o, n, old_defs, new_defs, path) for n in alternatives)):
+        found.append(f"{path}: an alternative is gone or narrower: {gone.get('$ref') or gone.get('type')}")
     return found
+
+
+def _narrower(old: Schema, new: Schema, path: str) -> list[str]:
+    """What an old value would be refused for, or an old reader does not expect."""
+    if "anyOf" in old:
+        return []  # each alternative is compared by itself
+    found = [f"{path}: {key} was {old.get(key)}, is {new.get(key)}" for key in _SAME if old.get(key) != new.get(key)]
+    if ("enum" in old or "enum" in new) and not set(map(str, old.get("enum", ("any",)))) <= set(map(str, new.get("enum", ()))):
+        found.append(f"{path}: a value of the enumeration is gone")
+    for keys, tighter in ((_LOWEST, gt), (_HIGHEST, lt)):
+        found += [
+            f"{path}: {key} was {old.get(key)}, is {new[key]}"
+            for key in keys
+            if key in new and (key not in old or tighter(new[key], old[key]))
+        ]
+    return found
+
+
+def _fields(old: Schema, new: Schema, old_defs: Schema, new_defs: Schema, path: str) -> list[str]:
+    found: list[str] = []
+    before, after = old.get("properties", {}), new.get("properties", {})
+    for name, part in before.items():
+        if name not in after:
+            found.append(f"{path}.{name}: the field is gone")
+            continue
+        if name in new.get("required", ()) and name not in old.get("required", ()):
+            found.append(f"{path}.{name}: the field has lost its default")
+        found += _differences(part, after[name], old_defs, new_defs, f"{path}.{name}")
+    return found + [
+        f"{path}.{name}: a new field must have a default" for name in sorted(after.keys() - before.keys()) if "default" not in after[name]
+    ]
 
 
 def _look(schema: Schema, defs: Schema) -> Schema:

@@ -45,6 +45,7 @@ async def serve(settings: Settings) -> None:
         for name, table in (("routing table", numbers), ("directory", directory_table)):
             life.spawn(name, table.run())
             await life.until(table.caught_up())
+        life.spawn("listed projects", listed.run())
         signer = Signer("gateway", settings.signing_key or "")
         clients: dict[ServiceName, InternalClient] = {name: InternalClient(settings.services[name], signer, name) for name in OWNERS}
         for name, client in clients.items():

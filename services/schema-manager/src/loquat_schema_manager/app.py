@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from uuid import uuid4
 
 from loquat_common.bus.factory import open_bus
 from loquat_common.client import InternalClient
 from loquat_common.db import ProjectPools
 from loquat_common.directory import Directory
+from loquat_common.failpoints import Failpoints
 from loquat_common.http import internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
 from loquat_common.service import Service
 from loquat_common.tokens import Signer, Verifier
 from loquat_events.catalog import DIRECTORY
 
+from loquat_schema_manager.adapters.changesets import ChangeSets
 from loquat_schema_manager.adapters.cluster import build_template, system_migrations
+from loquat_schema_manager.adapters.console import Console
 from loquat_schema_manager.adapters.databases import ProjectShapes, opener
 from loquat_schema_manager.adapters.editors import Editors, as_editor
+from loquat_schema_manager.adapters.history import History
+from loquat_schema_manager.adapters.records import Records
+from loquat_schema_manager.adapters.rows import Rows
 from loquat_schema_manager.adapters.squatters import Squatters
 from loquat_schema_manager.adapters.store import Store
+from loquat_schema_manager.handlers.announcements import Announcements
 from loquat_schema_manager.handlers.sweep import Sweep
+from loquat_schema_manager.handlers.tablechanges import TableChanges
 from loquat_schema_manager.handlers.templates import Templates
 from loquat_schema_manager.http.api import SchemaApi
+from loquat_schema_manager.http.changes import Changes
+from loquat_schema_manager.http.console import Sql
+from loquat_schema_manager.http.history import Histories
+from loquat_schema_manager.http.mcp import Mcp
+from loquat_schema_manager.http.rows import RowsApi
 from loquat_schema_manager.http.tables import Tables
+from loquat_schema_manager.http.tools import Toolbox, ToolsApi
 from loquat_schema_manager.settings import Settings
 
 
@@ -53,15 +68,27 @@ async def serve(settings: Settings) -> None:
         directory = bus.table(DIRECTORY)
         directory.on_change(sweep.listed)
         life.spawn("directory", directory.run())
-        await directory.caught_up()
+        await life.until(directory.caught_up())
         life.spawn("sweep", sweep.run())
 
         pools = ProjectPools(as_editor(provisioner), cap=settings.editor_connections, per_project=settings.editor_connections_per_project)
         life.on_stop("editors' connections", pools.close)
         life.spawn("idle editors' connections", pools.run())
         editors = Editors(Directory(directory), pools)
+        records = Records(service.pool)
+        announcements = Announcements(records, bus)
+        changes = ChangeSets(editors, records, announcements.wake, failpoints=Failpoints(settings.failpoints_dir))
+        life.spawn("change sets", announcements.run(changes))
         api = SchemaApi(store, shapes.version, internal_auth(Verifier(settings.trusted_keys, "schema-manager")))
-        for part in (Tables(editors),):
+        told = TableChanges(bus, lambda: datetime.now(UTC), uuid4)
+        life.spawn("table changes", told.run())
+        life.on_stop("table changes", told.flush)
+        tables, rows = Tables(editors), Rows(editors, told.note)
+        toolbox = Toolbox(tables, changes, rows)
+        mcp = Mcp(toolbox)
+        life.spawn("mcp", mcp.run())
+        own = (Sql(Console(editors, open_database)), Histories(History(editors, told.note)), ToolsApi(toolbox), mcp)
+        for part in (tables, Changes(changes), RowsApi(rows), *own):
             part.add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)

@@ -21,7 +21,8 @@ _FETCH_WAIT: Final = 0.5  # seconds; an engine that gets news returns at once
 _COMMIT_EVERY: Final = 0.2
 _LOOK_EVERY: Final = 0.05  # at rows of a partition that has some
 _PROBE_EVERY: Final = 2.0  # for rows that appeared from outside (redrive) in partitions that had none
-_WRITE_PAUSES: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 4.0, 4.0, 8.0, 8.0)  # a store away for 30 s ends the process: better one elsewhere
+_FIRST_PAUSE: Final = 0.1  # seconds until rows that could not be written are tried again; doubled each time
+_LONGEST_PAUSE: Final = 8.0
 _COMMIT_LIMIT: Final = 5.0
 
 Run = Callable[[Item[Record]], Awaitable[Outcome]]
@@ -39,6 +40,7 @@ class Consumer:
         self._look_at: dict[str, float] = {}
         self._marks: dict[str, int] = {}
         self._refused: set[str] = set()
+        self._unwritten: set[str] = set()  # partitions whose rows the store does not take now
         self._changed, self._stopping, self._quiet = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._failure: BaseException | None = None
         self._probed = 0.0
@@ -121,6 +123,10 @@ class Consumer:
     def refused(self) -> AbstractSet[str]:
         """Refused by the store or the engine; mostly the engine will say so itself."""
         return self._refused
+
+    def healthy(self) -> bool:
+        """Whether rows can be written, as far as any had to be."""
+        return not self._unwritten
 
     def _refuse(self, partition: str) -> None:
         self._abandon(partition)
@@ -219,14 +225,19 @@ class Consumer:
         self._look_at[batch.partition] = 0.0
 
     async def _settle(self, batch: Batch[Record]) -> AbstractSet[str]:
-        """The same batch again and again: after a lost answer it may have been written."""
-        for pause in _WRITE_PAUSES:
-            try:
-                return await self._store.settle(batch)
-            except EngineAway:
-                self._events.warning("bus.rows_not_written", partition=batch.partition)
-                await asyncio.sleep(pause)
-        return await self._store.settle(batch)
+        """The same batch again and again: after a lost answer it may have been written. An outage is waited out: ending would not heal it."""
+        pause = _FIRST_PAUSE
+        try:
+            while True:
+                try:
+                    return await self._store.settle(batch)
+                except EngineAway:
+                    self._unwritten.add(batch.partition)
+                    self._events.warning("bus.rows_not_written", partition=batch.partition)
+                    await asyncio.sleep(pause)
+                    pause = min(_LONGEST_PAUSE, pause * 2)
+        finally:
+            self._unwritten.discard(batch.partition)
 
     async def _look(self, partition: str) -> None:
         lanes, epoch = self.lanes, self.lanes.epoch(partition)

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
-from loquat_events.catalog import TOPICS, Service, Topic, parse
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from loquat_events.catalog import Service, Topic, parse
 from loquat_events.envelope import AnyEvent
 
 from loquat_common import metrics
@@ -18,8 +17,9 @@ from loquat_common.bus.batcher import Batcher
 from loquat_common.bus.deferred import PostgresStore
 from loquat_common.bus.kafkamember import KafkaLog
 from loquat_common.bus.kafkatable import Following, KafkaTable
+from loquat_common.bus.kafkatopics import REQUEST, prepare
 from loquat_common.bus.limits import Limits
-from loquat_common.bus.port import BatchHandler, Batching, BusUnavailable, Handler
+from loquat_common.bus.port import BatchHandler, Batching, BusUnavailable, EventTooLarge, Handler
 from loquat_common.bus.record import Record, partition_of
 from loquat_common.bus.rights import checked
 from loquat_common.bus.subscription import GroupSubscription
@@ -32,18 +32,10 @@ if TYPE_CHECKING:
 
 LIMIT: Final = 5.0
 """Seconds until a publish counts as not confirmed."""
-_LARGEST: Final = 5 << 20  # bytes of a request: an event has up to 4 MB
 _BATCH: Final = 512 << 10
 """Bytes of one partition's batch. An idempotent producer has one under way per partition; aiokafka's own 16 KB hold some twenty events."""
 _WAITING: Final = 10_000
 """Events that may wait for their confirmation; beyond it publishers are refused at once: back-pressure."""
-_DAY: Final = 86_400_000  # milliseconds
-_REPLICAS: Final = 3
-_IN_SYNC: Final = 2
-
-
-class WeakBroker(Exception):
-    """A production broker that could lose what it confirmed. The text says what to change."""
 
 
 class KafkaBus:
@@ -59,14 +51,14 @@ class KafkaBus:
     async def start(self) -> None:
         """See `Bus`. Makes missing topics."""
         try:
-            await self._make_topics()
+            await prepare(self._settings)
             producer: Any = AIOKafkaProducer(
                 bootstrap_servers=self._settings.kafka_servers,
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
                 max_batch_size=_BATCH,
-                max_request_size=_LARGEST,
+                max_request_size=REQUEST,
                 request_timeout_ms=int(LIMIT * 1000),
             )
             self._producer = producer
@@ -80,37 +72,6 @@ class KafkaBus:
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
-
-    async def _make_topics(self) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_servers, request_timeout_ms=30_000)
-        try:
-            await admin.start()
-            brokers = len((await admin.describe_cluster())["brokers"])
-            self._strong(brokers)
-            known = set(await admin.list_topics())
-            fresh = [self._described(t, brokers) for t in TOPICS if t.name not in known]
-            if fresh:
-                answer: Any = await admin.create_topics(fresh)
-                for _, code, *_rest in answer.topic_errors:
-                    if code and for_code(code) is not TopicAlreadyExistsError:
-                        raise for_code(code)
-        finally:
-            await admin.close()
-
-    def _strong(self, brokers: int) -> None:
-        if self._settings.environment == "production" and brokers < _REPLICAS and not self._settings.kafka_single_broker:
-            raise WeakBroker(
-                f"Kafka has {brokers} brokers: confirmed events could be lost with a disk. Give it {_REPLICAS}, or set LOQUAT_KAFKA_SINGLE_BROKER=true"
-            )
-
-    def _described(self, topic: Topic, brokers: int) -> NewTopic:
-        replicas = min(_REPLICAS, brokers)
-        configs = {
-            "min.insync.replicas": str(min(_IN_SYNC, replicas)),
-            "max.message.bytes": str(_LARGEST),
-            **({"cleanup.policy": "compact"} if topic.compacted else {"retention.ms": str(topic.retention_days * _DAY)}),
-        }
-        return NewTopic(topic.name, topic.partitions, replicas, topic_configs=configs)
 
     async def publish(self, *events: AnyEvent, topic: str | None = None) -> None:
         """See `Bus`. `topic` is for dead letters, whose type has many."""
@@ -134,6 +95,8 @@ class KafkaBus:
                     for t, r in records
                 ]
                 await asyncio.gather(*sent)
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:  # a topic that takes less than we asked for
+            raise EventTooLarge(max(len(r.value) for _, r in records)) from error
         except (KafkaError, TimeoutError, OSError) as error:
             raise BusUnavailable(type(error).__name__) from error
         finally:

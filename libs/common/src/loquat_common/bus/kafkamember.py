@@ -37,7 +37,7 @@ class KafkaLog(ConsumerRebalanceListener):
         self._joining = True
         self._paused: set[TopicPartition] = set()
         self._committed: dict[str, int] = {}
-        self._refused_at: dict[str, float] = {}
+        self._unclaimed: dict[str, float] = {}  # ours by Kafka's word and not by the rows', with the time of the last try
         self._polled = float("-inf")
         self._failure: BaseException | None = None
         self._events = get_logger()
@@ -85,22 +85,40 @@ class KafkaLog(ConsumerRebalanceListener):
             async with self._gate:
                 self._turn += 1
                 self._paused.clear()
-                for tp in assigned:
-                    await self._claim(tp)
+                self._unclaimed.clear()
+                await self._claim_all(assigned)
                 self._joining = False
         except Exception as error:  # noqa: BLE001  (raised by the next fetch)
             self._failure = error
 
-    async def _claim(self, tp: TopicPartition) -> None:
-        offset = await self._owner.assigned(_name(tp), lambda: self._start_of(tp))
-        self._committed[_name(tp)] = offset
+    async def _claim_all(self, places: Iterable[TopicPartition]) -> None:
+        """When the rows, or the broker, are away, the rest waits for the next try: nothing of it is handled until then."""
+        away = False
+        for tp in places:
+            away = away or not await self._claim(tp)
+            if away:
+                self._unclaimed[_name(tp)] = time.monotonic()
+
+    async def _claim(self, tp: TopicPartition) -> bool:
+        name = _name(tp)
+        try:
+            offset = await self._owner.assigned(name, lambda: self._start_of(tp))
+        except EngineAway as error:
+            self._events.warning("bus.not_claimed", partition=name, error=str(error))
+            return False
+        self._unclaimed.pop(name, None)
+        self._committed[name] = offset
         self._client.seek(tp, offset)
+        return True
 
     async def _start_of(self, tp: TopicPartition) -> int:
-        offset: int | None = await self._client.committed(tp)
-        if offset is not None:
-            return offset
-        beginnings: dict[TopicPartition, int] = await self._client.beginning_offsets([tp])
+        try:
+            offset: int | None = await self._client.committed(tp)
+            if offset is not None:
+                return offset
+            beginnings: dict[TopicPartition, int] = await self._client.beginning_offsets([tp])
+        except KafkaError as error:
+            raise EngineAway(type(error).__name__) from error
         return beginnings[tp]
 
     # -- work
@@ -110,7 +128,7 @@ class KafkaLog(ConsumerRebalanceListener):
         if self._failure is not None:
             raise self._failure
         owned = self._client.assignment()
-        want = {tp for tp in owned if _name(tp) in paused}
+        want = {tp for tp in owned if _name(tp) in paused or _name(tp) in self._unclaimed}
         self._client.pause(*(want - self._paused))
         self._client.resume(*((self._paused - want) & owned))
         self._paused = want
@@ -126,7 +144,7 @@ class KafkaLog(ConsumerRebalanceListener):
             if turn != self._turn:
                 self._seek_again()
                 return []
-            await self._claim_refused(got)
+            await self._claim_again(got)
             return [
                 (_name(tp), r.offset, Record.read((r.key or b"").decode(errors="replace"), r.value))
                 for tp, records in got.items()
@@ -142,14 +160,16 @@ class KafkaLog(ConsumerRebalanceListener):
             if (position := self._owner.position(_name(tp))) is not None:
                 self._client.seek(tp, position)
 
-    async def _claim_refused(self, got: dict[TopicPartition, list[Any]]) -> None:
-        """The rows refused us, and Kafka still gives the partition: claimed anew after a second."""
-        now, refused = time.monotonic(), self._owner.refused()
-        self._refused_at = {p: self._refused_at.get(p, now) for p in refused}
-        for tp in self._client.assignment():
-            if not self._joining and _name(tp) in refused and now - self._refused_at[_name(tp)] >= _CLAIM_AGAIN:
-                await self._claim(tp)
-                got.pop(tp, None)
+    async def _claim_again(self, got: dict[TopicPartition, list[Any]]) -> None:
+        """The rows refused us or were away, and Kafka still gives the partition: a second later it is claimed anew."""
+        now = time.monotonic()
+        for name in self._owner.refused():
+            self._unclaimed.setdefault(name, now)
+        waiting = [tp for tp in self._client.assignment() if _name(tp) in self._unclaimed]
+        for tp in waiting:
+            got.pop(tp, None)
+        if not self._joining:
+            await self._claim_all([tp for tp in waiting if now - self._unclaimed[_name(tp)] >= _CLAIM_AGAIN])
 
     async def commit(self, marks: Mapping[str, int]) -> AbstractSet[str]:
         """See `Log`."""
@@ -175,7 +195,7 @@ class KafkaLog(ConsumerRebalanceListener):
 
     def healthy(self) -> bool:
         """See `Log`."""
-        return time.monotonic() - self._polled < _SILENT
+        return time.monotonic() - self._polled < _SILENT and not self._unclaimed
 
 
 def _name(tp: TopicPartition) -> str:

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from loquat_events.catalog import Topic
 
+from loquat_common.bus.port import BusUnavailable
 from loquat_common.bus.record import Record
 from loquat_common.bus.view import View
 from loquat_common.logs import get_logger
@@ -62,7 +63,10 @@ class KafkaTable(View):
         """See `Table`."""
         following = Following(self._servers, self._topic)
         try:
-            await following.start(beginning=True)
+            try:
+                await following.start(beginning=True)
+            except KafkaError as error:
+                raise BusUnavailable(f"the table of {self._topic.name}: {type(error).__name__}") from error
             while True:
                 await self._round(following)
         finally:

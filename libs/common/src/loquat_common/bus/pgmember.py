@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,13 @@ _BYTES: Final = 4 << 20
 _POLL: Final = 2.0  # seconds between polls when no notification comes
 
 
+@dataclass(slots=True, eq=False)
+class _Place:
+    """Where to read a partition on. A new one at each assignment: what a read of an older one brings is of the past."""
+
+    next: int
+
+
 class PostgresLog:
     """Beats every third of the lease; stops by its own clock when no beat succeeded in time."""
 
@@ -37,7 +45,7 @@ class PostgresLog:
         self._topics = [t.name for t in topics]
         self._member = f"{group}.{uuid.uuid4().hex[:12]}"  # new at every start: under its old name it would inherit lease and epoch
         self._owned: dict[str, int] = {}  # partition → lease epoch
-        self._next: dict[str, int] = {}
+        self._places: dict[str, _Place] = {}
         self._news = wakes.of(*self._topics)
         self._beating: asyncio.Task[None] | None = None
         self._beaten = float("-inf")
@@ -84,13 +92,13 @@ class PostgresLog:
         names = sorted(self._owned)[:surplus]
         await asyncio.gather(*(self._owner.revoked(name, _REVOKE_WAIT) for name in names))
         for name in names:
-            self._next.pop(name, None)
+            self._places.pop(name, None)
             self._owned.pop(name, None)
         return names
 
     async def _lose(self, names: Sequence[str]) -> None:
         for name in names:
-            self._next.pop(name, None)
+            self._places.pop(name, None)
             self._owned.pop(name, None)
             await self._owner.revoked(name, 0)
 
@@ -110,9 +118,9 @@ class PostgresLog:
         given = {f"{r['topic']}/{r['partition']}": r["epoch"] for r in rows}
         await self._lose([p for p, e in self._owned.items() if given.get(p) != e])
         for name in self._owner.refused() & self._owned.keys():
-            del self._owned[name]  # refused by the rows, and still ours: claimed again below
+            del self._owned[name], self._places[name]  # refused by the rows, and still ours: claimed again below
         for name in given.keys() - self._owned.keys() - set(idle):
-            self._next[name] = await self._owner.assigned(name, lambda name=name: self._cursor(name))
+            self._places[name] = _Place(await self._owner.assigned(name, lambda name=name: self._cursor(name)))
             self._owned[name] = given[name]
             self._stale = True
         return max((r["surplus"] for r in rows), default=0)
@@ -129,14 +137,15 @@ class PostgresLog:
         if self._news.is_set() or self._stale or now - self._polled >= _POLL:
             self._news.clear()
             self._polled = now
-            out = await self._ask({p: o for p, o in self._next.items() if p not in paused})
-            self._stale = self._more or bool(paused)
+            self._stale = False
+            out = await self._ask({name: place for name, place in self._places.items() if name not in paused})
+            self._stale = self._stale or self._more or bool(paused)  # the first: an assignment came meanwhile
             if out:
                 return out
         await self._wakes.wait(self._news, 0.05 if self._stale else wait)
         return []
 
-    async def _ask(self, asked: Mapping[str, int]) -> list[tuple[str, int, Record]]:
+    async def _ask(self, asked: Mapping[str, _Place]) -> list[tuple[str, int, Record]]:
         self._more = False
         if not asked:
             return []
@@ -147,7 +156,7 @@ class PostgresLog:
                     "SELECT * FROM bus.read($1, $2, $3, $4, $5)",
                     [t for t, _, _ in places],
                     [int(n) for _, _, n in places],
-                    list(asked.values()),
+                    [place.next for place in asked.values()],
                     _MOST,
                     _BYTES,
                     timeout=10,
@@ -155,33 +164,35 @@ class PostgresLog:
         except EngineAway:
             return []
         out: list[tuple[str, int, Record]] = []
-        ends: dict[str, int] = {}
+        behind: dict[str, bool] = {}
         for r in rows:
             name = f"{r['topic']}/{r['partition']}"
-            if name in self._next and self._next[name] <= r["seq"]:  # not reassigned meanwhile
+            place = asked[name]
+            if self._places.get(name) is place:  # not assigned anew meanwhile: events in front of these would never be read
                 out.append((name, r["seq"], Record(r["event_id"], r["project"], r["lane"], r["value"] or b"")))
-                self._next[name] = r["seq"] + 1
-                ends[name] = r["next_offset"]
-        self._more = any(self._next.get(name, end) < end for name, end in ends.items())
+                place.next = r["seq"] + 1
+                behind[name] = place.next < r["next_offset"]
+        self._more = any(behind.values())
         return out
 
     async def commit(self, marks: Mapping[str, int]) -> AbstractSet[str]:
         """See `Log`."""
         names = [p for p in marks if p in self._owned]
         places = [p.rpartition("/") for p in names]
+        epochs = [self._owned[p] for p in names]
         async with answering():
             refused: list[str] = await self._pool.fetchval(
                 "SELECT bus.commit($1, $2, $3, $4, $5)",
                 self._group,
                 [t for t, _, _ in places],
                 [int(n) for _, _, n in places],
-                [self._owned[p] for p in names],
+                epochs,
                 [marks[p] for p in names],
                 timeout=5,
             )
-        for p in refused:
-            self._owned.pop(p, None)
-            self._next.pop(p, None)
+        for p, epoch in zip(names, epochs, strict=True):
+            if p in refused and self._owned.get(p) == epoch:  # else it was assigned anew meanwhile
+                del self._owned[p], self._places[p]
         return set(refused)
 
     async def lag(self) -> Mapping[str, int]:

@@ -16,6 +16,14 @@ class BusUnavailable(Exception):
     """The bus did not confirm in time. The events may or may not be in the log: publish the same ones again."""
 
 
+class EventTooLarge(Exception):
+    """No engine takes this event, however often it is published. Other events of the same call may have been kept."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"an event of {size} bytes is larger than the bus takes")
+        self.size = size
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """Handled. What is to be `published` is durable before the offset may be committed."""
@@ -100,8 +108,12 @@ class Subscription(Protocol):
         """Events not finished, by `topic/partition`."""
         ...
 
+    async def measure(self) -> None:
+        """Brings the gauges of this group up to date: lag, events in flight, the age of the oldest."""
+        ...
+
     def healthy(self) -> bool:
-        """Whether the engine answered lately and the subscription is running."""
+        """Whether the engine answered lately and takes what must be written. Not being so passes by itself: no reason to end the process."""
         ...
 
 
@@ -153,6 +165,7 @@ class Bus(Protocol):
 
         Raises:
             BusUnavailable: not confirmed in time; publish the same events again.
+            EventTooLarge: one of them is larger than `record.LARGEST`; without it the others can be published.
             PermissionError: the catalog does not let this service say it.
         """
         ...

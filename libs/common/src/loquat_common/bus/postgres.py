@@ -127,11 +127,14 @@ class PostgresBus:
     async def tail(self, topic: Topic) -> AsyncIterator[AnyEvent]:
         """See `Bus`."""
         following = Following(self._pool, self._wakes, topic)
-        await following.begin()
-        while True:
-            for record in await following.next():
-                if record.value:
-                    yield parse(record.value)
+        try:
+            await following.begin()
+            while True:
+                for record in await following.next():
+                    if record.value:
+                        yield parse(record.value)
+        finally:
+            following.stop()
 
     async def ping(self) -> None:
         """See `Bus`."""
@@ -149,7 +152,12 @@ class Following:
 
     def __init__(self, pool: Pool, wakes: Wakes, topic: Topic) -> None:
         self._pool, self._wakes, self._topic = pool, wakes, topic
+        self._news = wakes.of(topic.name)
         self._at: dict[int, int] = {}
+
+    def stop(self) -> None:
+        """It is followed no more."""
+        self._wakes.forget(self._news)
 
     async def begin(self, at: Mapping[int, int] | None = None) -> None:
         """At the given offsets, or now."""
@@ -161,8 +169,9 @@ class Following:
                 }
         self._at = dict(at)
 
-    async def read(self) -> list[Record]:
-        """What is there now."""
+    async def fresh(self) -> list[Record]:
+        """What is there now. `rest` then waits for what comes after."""
+        self._news.clear()
         async with answering():
             rows = await self._pool.fetch(
                 "SELECT * FROM bus.read($1, $2, $3, $4, $5)",
@@ -177,17 +186,19 @@ class Following:
             self._at[r["partition"]] = r["seq"] + 1
         return [Record(r["event_id"], r["project"], r["lane"], r["value"] or b"") for r in rows]
 
-    async def next(self, wait: float = _POLL) -> list[Record]:
-        """What is there, or what comes within `wait` seconds; away counts as nothing."""
-        news = self._wakes.of(self._topic.name)
-        news.clear()
+    async def next(self) -> list[Record]:
+        """What is there, or what comes within the wait of a poll; away counts as nothing."""
         try:
-            found = await self.read()
+            found = await self.fresh()
         except EngineAway:
             found = []
         if not found:
-            await self._wakes.wait(news, wait)
+            await self.rest()
         return found
+
+    async def rest(self) -> None:
+        """Until there is news, at most as long as a poll waits."""
+        await self._wakes.wait(self._news, _POLL)
 
 
 class PostgresTable(View):
@@ -200,21 +211,25 @@ class PostgresTable(View):
     async def run(self) -> None:
         """See `Table`."""
         following = Following(self._pool, self._wakes, self._topic)
-        await self._begin(following)
-        news = self._wakes.of(self._topic.name)
-        while True:
-            news.clear()
-            looked = time.monotonic()
-            try:
-                found = await following.read()
-            except EngineAway:
-                await asyncio.sleep(0.5)
-                continue
-            for record in found:
-                self.put(record)
-            if not found:
-                self.looked(looked)
-                await self._wakes.wait(news, _POLL)
+        try:
+            await self._begin(following)
+            while True:
+                await self._round(following)
+        finally:
+            following.stop()
+
+    async def _round(self, following: Following) -> None:
+        looked = time.monotonic()
+        try:
+            found = await following.fresh()
+        except EngineAway:
+            await asyncio.sleep(0.5)
+            return
+        for record in found:
+            self.put(record)
+        if not found:
+            self.looked(looked)
+            await following.rest()
 
     async def _begin(self, following: Following) -> None:
         while True:

@@ -21,13 +21,14 @@ from loquat_common.bus.consumer import Consumer
 from loquat_common.bus.items import Item
 from loquat_common.bus.limits import Limits
 from loquat_common.bus.log import DeferredStore, Log
-from loquat_common.bus.port import BusUnavailable, Dead, Defer, Done, Handler, Outcome, Received
+from loquat_common.bus.port import BusUnavailable, Dead, Defer, Done, EventTooLarge, Handler, Outcome, Received
 from loquat_common.bus.record import Record
 from loquat_common.bus.retry import Backoff
-from loquat_common.db import DatabaseAway
+from loquat_common.db import DatabaseAway, is_gone
 from loquat_common.logs import get_logger
 
 _AWAY: Final = 5.0  # seconds until the next try when the fault was ours
+_TOLD: Final = 1 << 20  # bytes of an event that its dead letter repeats; the row has it whole
 _BACKOFF: Final = Backoff()
 
 Publish = Callable[..., Awaitable[None]]
@@ -77,15 +78,20 @@ class GroupSubscription:
             metrics.bus_lag.labels(self._group, topic).set(sum(n for p, n in lag.items() if p.rpartition("/")[0] == topic))
         return lag
 
+    async def measure(self) -> None:
+        """See `Subscription`."""
+        lanes = self._consumer.lanes
+        oldest = lanes.oldest()
+        metrics.bus_in_flight.labels(self._group).set(lanes.running)
+        metrics.bus_oldest.labels(self._group).set(0.0 if oldest is None else time.monotonic() - oldest)
+        await self.lag()
+
     def healthy(self) -> bool:
         """See `Subscription`."""
-        return self._log.healthy()
+        return self._log.healthy() and self._consumer.healthy()
 
     async def _run(self, item: Item[Record]) -> Outcome:
         topic, _, partition = item.partition.rpartition("/")
-        metrics.bus_in_flight.labels(self._group).set(self._consumer.lanes.running)
-        if (oldest := self._consumer.lanes.oldest()) is not None:
-            metrics.bus_oldest.labels(self._group).set(time.monotonic() - oldest)
         try:
             event = parse(item.event.value)
         except (ValidationError, UnknownType) as error:
@@ -100,10 +106,12 @@ class GroupSubscription:
             outcome = await self._handler(received)
             if isinstance(outcome, Done) and outcome.publish:
                 await self._publish(*outcome.publish)
-        except (BusUnavailable, DatabaseAway) as error:
-            self._events.warning("bus.deferred", reason=type(error).__name__)
-            return Defer(_AWAY, type(error).__name__)
+        except EventTooLarge as error:
+            return Dead(f"what follows from it cannot be said: {error}")
         except Exception as error:  # noqa: BLE001  (the loop's edge: logged, counted, tried again, then a dead letter)
+            if _ours(error):
+                self._events.warning("bus.deferred", reason=type(error).__name__)
+                return Defer(_AWAY, type(error).__name__)
             self._events.exception("bus.handler_failed", type=received.event.type, attempts=received.attempts)
             return _BACKOFF.outcome(received.attempts, random.random(), f"the handler failed: {type(error).__name__}")  # noqa: S311  (jitter)
         return outcome
@@ -120,6 +128,7 @@ class GroupSubscription:
         return outcome
 
     def _died(self, item: Item[Record], topic: str, partition: int, reason: str) -> AnyEvent:
+        value = item.event.value
         died = EventDied(
             group=self._group,
             topic=topic,
@@ -127,10 +136,16 @@ class GroupSubscription:
             offset=item.offset,
             reason=reason,
             attempts=item.attempts + 1,
-            original=base64.b64encode(item.event.value).decode(),
+            original=base64.b64encode(value).decode() if len(value) <= _TOLD else "",
+            size=len(value),
         )
         key = fact_id("died", self._group, topic, str(partition), str(item.offset), str(item.attempts), str(item.redriven))
         event: AnyEvent = Event[EventDied].of(  # pyright: ignore[reportAssignmentType]  (an event of a payload is an event)
             died, id=key, source=f"/{self._service}", time=datetime.now(UTC), project=item.project, lane=item.event.lane
         )
         return event
+
+
+def _ours(error: Exception) -> bool:
+    """Whether a store or the bus was away, and not the event's handling at fault. PermissionError is a bug's: what the catalog forbids."""
+    return isinstance(error, BusUnavailable | DatabaseAway) or (is_gone(error) and not isinstance(error, PermissionError))
