@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ class Desk:
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, kind: str | None = None, **query: Any
     ) -> Answer:
         """One request; `path` such as `/tables/x`. A JSON `body`, or `raw` bytes of a media type `kind`."""
-        data = orjson.dumps(body) if body is not None else raw
+        data = orjson.dumps(body) if body is not None else io.BytesIO(raw) if raw is not None and len(raw) > 1 << 19 else raw
         headers = {"Content-Type": kind or "application/json"} if data is not None else {}
         params = {k: str(v) for k, v in query.items()}
         async with self.http.request(method, f"{self.base}{path}", data=data, headers=headers, params=params) as response:

@@ -72,7 +72,7 @@ class Project:
     async def wipe(self) -> None:
         """As it was when it was made: no rows, nothing of the tenant's. Quicker than another one."""
         root, editor = await self.root(), await self.login("editor")
-        await editor.execute("DROP OWNED BY CURRENT_USER")
+        await editor.execute("DROP OWNED BY CURRENT_USER CASCADE")
         tables = await root.fetch(_TABLES)
         await root.execute(f"TRUNCATE {', '.join(t['name'] for t in tables)} RESTART IDENTITY")
         await self.close()

@@ -24,6 +24,7 @@ POINTS = [
     "connector.after_sending",
     "connector.after_accept",
     "connector.after_store",
+    "connector.after_publish",
 ]
 
 

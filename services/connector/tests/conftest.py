@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from loquat_common.bus import deferred
 from loquat_common.migrate import load, migrate
 from loquat_common.sql import Ident, compose
 from loquat_embedded.postgres import Cluster
@@ -24,6 +25,7 @@ async def control(platform_cluster: Cluster) -> AsyncGenerator[Platform]:
     await admin.execute(compose("CREATE DATABASE {name} TEMPLATE {template}", name=name, template=Ident(TEMPLATE)))
     await admin.close()
     async with (await made.pool("connector")).acquire() as connection:
+        await migrate(connection, schema="connector", component="bus", migrations=deferred.migrations())
         await migrate(connection, schema="connector", component="connector", migrations=load(files("loquat_connector.migrations")))
     yield made
     for pool in made.pools:

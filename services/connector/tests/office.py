@@ -22,6 +22,7 @@ from loquat_common.db import open_pool
 from loquat_common.failpoints import Failpoints
 from loquat_common.lifecycle import Server
 from loquat_common.sql import Ident, compose
+from loquat_connector.adapters.accounts import Accounts
 from loquat_connector.adapters.graph import Graph
 from loquat_connector.adapters.numbers import Numbers
 from loquat_connector.adapters.queue import SendQueue
@@ -86,6 +87,7 @@ class Office:
     webhook: str = ""
     queue: SendQueue = field(init=False)
     numbers: Numbers = field(init=False)
+    accounts: Accounts = field(init=False)
     bus: MemoryBus = field(default_factory=lambda: MemoryBus("connector"))
     messages: Messages = field(init=False)
     awake: list[Sender] = field(default_factory=list[Sender])
@@ -94,7 +96,8 @@ class Office:
 
     def __post_init__(self) -> None:
         self.queue, self.numbers = SendQueue(self.pool), Numbers(self.pool, self.ring)
-        self.messages = Messages(self.queue, self.numbers, self.failpoints(), self.wake, lambda: None)
+        self.accounts = Accounts(self.pool)
+        self.messages = Messages(self.queue, self.numbers, self.accounts, self.failpoints(), self.wake, lambda: None)
 
     def failpoints(self) -> Failpoints:
         return Failpoints(self.folder)
@@ -110,7 +113,7 @@ class Office:
             sender.wake()
 
     def teller(self, moving: float = 0.0) -> Teller:
-        return Teller(self.queue, self.numbers, self.bus, moving, now, self.wake)
+        return Teller(self.queue, self.numbers, self.bus, self.failpoints(), moving, now, self.wake)
 
     async def tell(self, moving: float = 0.0) -> None:
         """What the teller does at once."""
@@ -237,7 +240,7 @@ class Office:
 async def open_office(platform: Platform, folder: Path) -> AsyncGenerator[Office]:
     """A connector without rows, and a Meta that knows no number."""
     pool = await open_pool(platform.dsn("connector"), search_path="connector, pg_catalog", max_size=12)
-    for table in ("attempts", "sends", "outcomes", "numbers", "unrouted"):
+    for table in ("attempts", "sends", "outcomes", "numbers", "unrouted", "account_updates", "deferred"):
         await pool.execute(compose("DELETE FROM {table}", table=Ident(table)))
     world = World()
     webhooks = Webhooks(world)

@@ -25,7 +25,7 @@ from services.connector.tests.office import ANNA, NUMBER, PROJECT, TOKEN, Office
 
 OTHER = "prj_b"
 PRIVATE, PUBLIC = new_key()
-SCOPES = frozenset({"numbers:write", "projects:read"})
+SCOPES = frozenset({"numbers:write", "numbers:read"})
 
 
 class Desk:
@@ -51,7 +51,9 @@ class Desk:
 
 @pytest.fixture
 async def desk(bare_office: Office) -> AsyncGenerator[Desk]:
-    api = NumberApi(bare_office.numbers, 0.0, bare_office.wake, internal_auth(Verifier({"gateway": PUBLIC}, "connector")))
+    api = NumberApi(
+        bare_office.numbers, bare_office.accounts, 0.0, bare_office.wake, internal_auth(Verifier({"gateway": PUBLIC}, "connector"))
+    )
     async with TestClient(TestServer(api.api.app())) as client:
         yield Desk(client)
 

@@ -88,6 +88,10 @@ def error(code: int, attempts: int = 1, status: int = 400) -> tuple[str, float, 
         (131056, 3, "queued", 16),
         (131056, 30, "queued", 256),
         (80007, 1, "queued", 60),
+        (131048, 9, "queued", 3600),
+        (131064, 9, "queued", 3600),
+        (131053, 1, "queued", 5),
+        (131053, 2, "failed", 0),
         (131047, 1, "failed", 0),
         (131026, 1, "failed", 0),
         (100, 1, "failed", 0),
@@ -101,6 +105,12 @@ def test_the_error_table_as_data(code: int, attempts: int, state: str, wait: flo
 @pytest.mark.parametrize("code", [0, 10, 190, 200, 299, 131005])
 def test_a_token_that_does_not_work_parks_the_message_and_asks_to_connect_the_number_again(code: int) -> None:
     assert error(code, 9, 401) == ("queued", 5, True)
+
+
+@pytest.mark.parametrize("code", [33, 368, 131031, 131037, 131042, 131045, 133010])
+def test_what_a_person_must_mend_at_meta_parks_the_number_and_fails_no_message(code: int) -> None:
+    verdict = answered(403, {"error": {"code": code, "message": "m"}}, 9)
+    assert (verdict.state, verdict.park, verdict.reconnect, verdict.code) == ("queued", 600, False, code)
 
 
 @pytest.mark.promise("P2")

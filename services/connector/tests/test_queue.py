@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from loquat_common.bus.port import BusUnavailable, Done
+from loquat_common.failpoints import FailpointError
+from loquat_connector.adapters.queue import _CANDIDATES, SHARE
 from loquat_connector.domain.pacing import Pacing, Rate
 from loquat_connector.domain.verdict import Verdict
 from loquat_events.catalog import RECEIPTS
@@ -15,7 +18,7 @@ from loquat_events.conversations import Address
 from services.connector.tests.office import ANNA, NUMBER, PROJECT, Office, queued
 from tests.system.world import until
 
-BERND = "4915187654321"
+BERND, SECOND = "4915187654321", "106540352242999"
 
 
 @pytest.mark.promise("P2")
@@ -173,25 +176,99 @@ async def test_an_answer_that_comes_after_the_lease_ends_what_nobody_knew(office
     assert [(o.status, o.wamid) for o in await office.outcomes()] == [("unknown", None), ("accepted", "wamid.late")]
 
 
-async def test_a_pair_and_a_number_are_not_written_to_faster_than_whatsapp_allows_and_no_attempt_is_counted(office: Office) -> None:
-    async def waits(pacing: Pacing, *orders: str) -> list[tuple[str, int]]:
-        sent = [queued(to, text=str(n)) for n, to in enumerate(orders)]
-        for order in sent:
+async def test_a_pair_is_not_written_to_faster_than_whatsapp_allows_and_no_attempt_is_counted(office: Office) -> None:
+    sent = [queued(to, text=str(n)) for n, to in enumerate((BERND, ANNA, ANNA))]
+    for order in sent:
+        await office.handle(order)
+    async with office.sending(pacing=Pacing(number=Rate(0.001, 1000), pair=Rate(3600, 1))):
+        await office.settled(*sent[:-1])
+
+        async def put_off() -> bool:
+            return (await office.row(sent[-1]))["wait"] > 1000
+
+        await until(put_off, "the last one is put off")
+    row = await office.row(sent[-1])
+    assert (row["state"], row["attempts"]) == ("queued", 0)
+
+
+@pytest.mark.promise("P3")
+async def test_a_number_whose_pace_is_reached_rests_without_a_write_and_its_neighbour_goes_on(office: Office) -> None:
+    await office.attach(SECOND, "prj_b", "EAAother")
+    first, waiting = queued(ANNA), [queued(f"49{n}") for n in range(20)]
+    async with office.sending(pacing=Pacing(number=Rate(3600, 1), pair=Rate(0.001, 1000))):
+        await office.handle(first)
+        await office.settled(first)
+        for order in waiting:
             await office.handle(order)
-        async with office.sending(pacing=pacing):
-            await office.settled(*sent[:-1])
+        before = await office.pool.fetch("SELECT message_id, next_at FROM sends WHERE state = 'queued' ORDER BY seq")
+        neighbour = queued(ANNA, number=SECOND)
+        await office.handle(neighbour, "prj_b")
+        await office.settled(neighbour)
+    assert await office.pool.fetch("SELECT message_id, next_at FROM sends WHERE state = 'queued' ORDER BY seq") == before
+    assert len(before) == 20
 
-            async def put_off() -> bool:
-                return (await office.row(sent[-1]))["wait"] > 1000
 
-            await until(put_off, "the last one is put off")
-        rows = [await office.row(o) for o in sent]
-        return [(r["state"], r["attempts"]) for r in rows]
+async def backlog(office: Office, count: int, *, number: str = NUMBER, project: str = PROJECT) -> None:
+    """Messages to as many people, due for an hour."""
+    await office.pool.execute(
+        "INSERT INTO sends (message_id, project_id, number_id, recipient, is_user_id, message, state, next_at, deadline)"
+        " SELECT gen_random_uuid(), $1, $2, '49' || n, false, $3, 'queued', now() - interval '1 hour', now() + interval '1 day'"
+        " FROM generate_series(1, $4::int) AS n",
+        project,
+        number,
+        {"type": "text", "text": "many"},
+        count,
+    )
+    await office.pool.execute("ANALYZE sends")
 
-    slow, quick = Rate(3600, 1), Rate(0.001, 1000)
-    assert await waits(Pacing(number=quick, pair=slow), BERND, ANNA, ANNA) == [("accepted", 1), ("accepted", 1), ("queued", 0)]
-    await office.pool.execute("DELETE FROM sends")
-    assert await waits(Pacing(number=slow, pair=quick), ANNA, BERND) == [("accepted", 1), ("queued", 0)]
+
+@pytest.mark.promise("P3")
+async def test_a_neighbours_message_is_among_the_first_whatever_anothers_backlog(office: Office) -> None:
+    await office.attach(SECOND, "prj_b", "EAAother")
+    await backlog(office, 10_000)
+    mine = queued(ANNA, number=SECOND)
+    await office.handle(mine, "prj_b")
+    found = await office.queue.candidates(10, [])
+    assert mine.message_id in {s.message_id for s in found[:2]}
+    assert len(found) == 10, "the others go to who has more"
+    busy = [f"{NUMBER} x{n}" for n in range(SHARE)]
+    assert [s.message_id for s in await office.queue.candidates(10, busy)] == [mine.message_id], "its share is under way"
+    assert [s.message_id for s in await office.queue.candidates(10, [], [NUMBER])] == [mine.message_id], "it rests"
+    assert await office.queue.next_due([*busy, f"{SECOND} {ANNA}"]) is None
+    assert len(await office.queue.candidates(200, [])) == SHARE + 1
+
+
+@pytest.mark.promise("P3")
+async def test_looking_for_heads_reads_a_share_of_each_number_and_not_its_backlog(office: Office) -> None:
+    await backlog(office, 10_000)
+    async with office.pool.acquire() as connection:
+        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {_CANDIDATES}", [], [], SHARE, 10)
+    parts = [json.loads(plan)[0]["Plan"]]
+    for part in parts:
+        parts += part.get("Plans", [])
+    read = {p["Relation Name"]: p["Actual Rows"] * p["Actual Loops"] for p in parts if p.get("Relation Name") == "sends"}
+    assert all(rows <= 2 * SHARE for rows in read.values())
+    assert not [p for p in parts if p["Node Type"] == "Seq Scan" and p["Relation Name"] == "sends"]
+
+
+async def test_a_number_that_is_parked_keeps_its_messages_and_goes_on_when_the_time_is_over_or_it_is_connected_again(
+    office: Office,
+) -> None:
+    first, second = queued(ANNA), queued(BERND)
+    for order in (first, second):
+        await office.handle(order)
+    (send, _) = await office.queue.candidates(10, [])
+    await office.queue.claim(send)
+    await office.queue.end(send, Verdict("queued", wait=0, park=600, code=131042, title="unpaid"))
+    assert await office.queue.candidates(10, []) == []
+    due = await office.queue.next_due([])
+    assert due is not None
+    assert 590 < due <= 600
+    await office.pool.execute("UPDATE numbers SET parked_until = now()")
+    assert len(await office.queue.candidates(10, [])) == 2
+    await office.pool.execute("UPDATE numbers SET parked_until = now() + interval '1 hour'")
+    await office.attach()
+    assert len(await office.queue.candidates(10, [])) == 2
 
 
 async def test_outcomes_are_published_in_order_once_each_and_again_after_a_cut(office: Office) -> None:
@@ -208,6 +285,10 @@ async def test_outcomes_are_published_in_order_once_each_and_again_after_a_cut(o
         await office.tell()
     assert await office.queue.outcomes(10) == rows
     office.bus.broker.down = False
+    office.arm("connector.after_publish")
+    with pytest.raises(FailpointError):
+        await office.tell()
+    assert await office.queue.outcomes(10) == rows
     await office.tell()
     assert await office.queue.outcomes(10) == []
     told = {e.id: e.projectid for e in office.bus.broker.events(RECEIPTS)}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+import asyncpg
 import pytest
 from loquat_common.crypto import KeyRing
 from loquat_common.sql import Ident, compose
 from loquat_connector.adapters.queue import Send, SendQueue
-from loquat_connector.domain.verdict import answered
+from loquat_connector.domain.verdict import Verdict, answered
 from loquat_embedded.ports import free_port
 from structlog.testing import capture_logs
 
@@ -229,9 +230,9 @@ class Counted(SendQueue):
 
     looks = 0
 
-    async def candidates(self, most: int, busy: Sequence[str]) -> list[Send]:
+    async def candidates(self, most: int, busy: Sequence[str], resting: Sequence[str] = ()) -> list[Send]:
         self.looks += 1
-        return await super().candidates(most, busy)
+        return await super().candidates(most, busy, resting)
 
 
 async def test_while_nothing_can_go_nobody_looks_all_the_time(office: Office) -> None:
@@ -283,3 +284,43 @@ def _true(look: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
         return look()
 
     return asked
+
+
+class Blinking(SendQueue):
+    """Its database is away the first times that an end is to be written."""
+
+    away = 3
+
+    async def end(self, send: Send, verdict: Verdict) -> None:
+        if self.away > 0:
+            self.away -= 1
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        await super().end(send, verdict)
+
+
+@pytest.mark.promise("P2")
+async def test_what_meta_answered_is_stored_though_the_database_was_away_for_a_moment(office: Office) -> None:
+    office.holding = True
+    order = queued()
+    await office.handle(order)
+    async with office.sending(queue=Blinking(office.pool)):
+        row = await office.reached(order, "accepted")
+    assert row["wamid"] == office.statuses[0].wamid
+    assert [o.status for o in await office.outcomes()] == ["accepted"]
+
+
+@pytest.mark.promise("P2")
+async def test_a_verdict_that_cannot_be_stored_within_the_lease_is_given_up(office: Office) -> None:
+    office.holding = True
+    queue = Blinking(office.pool, lease=0.3)
+    queue.away = 1000
+    order = queued()
+    await office.handle(order)
+    async with office.sending(queue=queue) as sender:
+        await office.reached(order, "unknown")
+
+        async def free() -> bool:
+            return not sender._busy
+
+        await until(free, "its place is free")
+    assert queue.away > 990

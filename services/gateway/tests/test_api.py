@@ -32,7 +32,7 @@ def test_the_document_is_valid_and_the_committed_one() -> None:
 @pytest.mark.promise("P4")
 def test_every_route_but_the_open_ones_asks_for_a_scope_that_there_is() -> None:
     nothing = cast("Any", None)
-    access = Access(nothing, nothing)
+    access = Access(nothing, nothing, nothing)
     api = build(
         access,
         Webhook({}, nothing),

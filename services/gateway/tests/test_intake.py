@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from loquat_common.bus.port import Bus, BusUnavailable
+from loquat_common.bus.port import Bus, BusUnavailable, EventTooLarge
 from loquat_common.failpoints import Failpoints
 from loquat_events.envelope import AnyEvent
 from loquat_gateway.adapters.intake import Intake, WrongSignature, signed
@@ -50,8 +50,11 @@ class Gate:
         self.calls: list[list[AnyEvent]] = []
         self.open, self.called = asyncio.Event(), asyncio.Event()
         self.error: Exception | None = None
+        self.too_large: str | None = None
 
     async def publish(self, *events: AnyEvent) -> None:
+        if any(cast("Any", e.data).message.wamid == self.too_large for e in events):
+            raise EventTooLarge(1)
         self.calls.append(list(events))
         self.called.set()
         await self.open.wait()
@@ -110,6 +113,32 @@ async def test_when_the_bus_does_not_confirm_each_sender_hears_so_and_the_next_b
     assert all(isinstance(a, BusUnavailable) for a in await kept(intake, body("a"), body("b")))
     gate.error = None
     assert await kept(intake, body("a")) == [1]
+
+
+@pytest.mark.promise("P1")
+async def test_an_event_that_the_bus_never_takes_keeps_no_other_out_and_its_body_alone_is_refused(intake: Intake, gate: Gate) -> None:
+    gate.open.set()
+    gate.too_large = "b"
+    answers = await kept(intake, body("a"), body("b", "c"), body("d"))
+    assert [answers[0], answers[2]] == [1, 1]
+    assert isinstance(answers[1], EventTooLarge)
+    assert [cast("Any", e.data).message.wamid for call in gate.calls for e in call] == ["a", "c", "d"]
+
+
+@pytest.mark.promise("P6")
+async def test_a_body_whose_events_cannot_be_written_fails_alone(intake: Intake, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = gate.publish
+
+    async def choosy(*events: AnyEvent) -> None:
+        if any(cast("Any", e.data).message.wamid == "b" for e in events):
+            raise ValueError("no bytes for that")
+        await publish(*events)
+
+    monkeypatch.setattr(gate, "publish", choosy)
+    gate.open.set()
+    answers = await kept(intake, body("a"), body("b"), body("c"))
+    assert [answers[0], answers[2]] == [1, 1]
+    assert isinstance(answers[1], ValueError)
 
 
 async def test_a_sender_that_hangs_up_takes_nobody_with_it(intake: Intake, gate: Gate) -> None:

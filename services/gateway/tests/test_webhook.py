@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import hmac
 import json
+import sys
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -18,14 +20,14 @@ from hypothesis import strategies as st
 from loquat_common.bus.memory import MemoryBroker, MemoryBus
 from loquat_common.failpoints import Failpoints
 from loquat_common.http import Api
-from loquat_events.catalog import ACCOUNTS, INBOX, NUMBERS, RECEIPTS, UNROUTED
-from loquat_events.envelope import Event, Payload
+from loquat_events.catalog import ACCOUNTS, INBOX, NUMBERS, RECEIPTS, UNROUTED, parse
+from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.ids import fact_id
 from loquat_events.numbers import NumberAttached
 from loquat_gateway.adapters.intake import Intake
 from loquat_gateway.adapters.routing import Routing
 from loquat_gateway.domain import webhook
-from loquat_gateway.http.webhook import MetaApp, Webhook
+from loquat_gateway.http.webhook import PATIENCE, MetaApp, Webhook
 from pydantic import SecretStr
 
 NUMBER, STRANGER, SECRET, TOKEN = "106540352242922", "999999999999999", "app-secret-1", "verify-token-1"
@@ -63,6 +65,12 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncGenerator[World]:
+    async with opened() as made:
+        yield made
+
+
+@asynccontextmanager
+async def opened(patience: float = PATIENCE) -> AsyncGenerator[World]:
     broker = MemoryBroker()
     connector = MemoryBus("connector", broker)
     attached = NumberAttached(phone_number_id=NUMBER, project_id="prj_1", waba_id="waba", attached_at=NOW)
@@ -78,7 +86,7 @@ async def world() -> AsyncGenerator[World]:
     api = Api("test", "1", body_limit=webhook.BODY_LIMIT)
     intake = Intake(Routing(table), bus, Failpoints(None), lambda: NOW)
     await intake.start()
-    Webhook(apps, intake).add_to(api)
+    Webhook(apps, intake, patience=patience).add_to(api)
     async with TestClient(TestServer(api.app())) as client:
         yield World(client, broker)
     await intake.stop()
@@ -145,6 +153,47 @@ async def test_what_is_none_of_whatsapps_gets_its_problem(world: World, raw: byt
     assert (answered, problem["code"]) == (status, code)
 
 
+async def claim(client: Client, stack: AsyncExitStack, size: int, begun: bytes = b"") -> asyncio.StreamReader:
+    """A connection that announces a body and sends only its beginning."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    stack.callback(writer.close)
+    writer.write(b"POST /webhooks/whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + begun)
+    await writer.drain()
+    return reader
+
+
+@pytest.mark.promise("P1")
+async def test_connections_that_announce_much_and_send_nothing_keep_nobody_out(world: World) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(64):  # together they announce twice what may be under way
+            await claim(world.client, stack, 1 << 20)
+        assert (await world.post(body()))[0] == 200
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_let_go_and_gives_back_what_it_took() -> None:
+    async with opened(patience=0.05) as world, AsyncExitStack() as stack:
+        readers = [await claim(world.client, stack, webhook.LARGEST, b" " * 1_000_000) for _ in range(20)]
+        answers = [await asyncio.wait_for(r.readline(), 5) for r in readers]
+        assert {a.split()[1] for a in answers} == {b"408"}
+        readers = [await claim(world.client, stack, webhook.LARGEST, b" " * 1_000_000) for _ in range(20)]
+        assert {(await asyncio.wait_for(r.readline(), 5)).split()[1] for r in readers} == {b"408"}, "not 503"
+
+
+async def test_more_than_may_be_under_way_is_refused_at_once_and_there_is_room_again_afterwards(world: World) -> None:
+    async with AsyncExitStack() as stack:
+        readers = [await claim(world.client, stack, webhook.LARGEST, b" " * (webhook.LARGEST - 1)) for _ in range(11)]
+        first = asyncio.as_completed([r.readline() for r in readers], timeout=5)
+        assert (await next(first)).split()[1] == b"503"
+    assert (await world.post(body()))[0] == 200
+
+
+@pytest.mark.parametrize("size", [webhook.BODY_LIMIT + 1, 33 << 20])
+async def test_a_body_that_announces_too_much_is_refused_before_it_is_read(world: World, size: int) -> None:
+    async with AsyncExitStack() as stack:
+        reader = await claim(world.client, stack, size)
+        assert (await asyncio.wait_for(reader.readline(), 5)).split()[1] == b"413"
+
+
 @pytest.mark.promise("P6")
 async def test_updates_of_a_number_that_nobody_attached_and_of_unknown_fields_are_kept(world: World) -> None:
     assert (await world.post(body(STRANGER)))[0] == 200
@@ -181,3 +230,38 @@ def test_no_body_of_whatsapps_is_ever_too_strange_to_be_kept(entry: Any) -> None
     assert [e.id for e in made] == [e.id for e in webhook.events(webhook.parse(raw), {NUMBER: "prj_1"}.get, NOW)]
     for event in made:
         json.loads(event.to_json())
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for n in range(levels):
+        value = [value] if n % 2 else {"body": value}
+    return value
+
+
+@pytest.mark.promise("P6")
+@given(st.integers(0, 1100), st.sampled_from(["text", "field", "status", "entry", "context", "contact", "hologram"]), st.booleans())
+def test_whatever_is_nested_however_deep_is_kept_and_can_be_read_again_or_refused(levels: int, place: str, half: bool) -> None:
+    deep, strange = nested(levels), {"name": "\ud800"} if half else {}
+    message: dict[str, Any] = {"from": "4915", "id": "w", "timestamp": "1", "type": place, **strange}
+    message |= {place: deep} if place in {"text", "hologram", "context"} else {}
+    value: dict[str, Any] = {"metadata": {"phone_number_id": NUMBER}, "messages": [message]}
+    value |= {"statuses": [deep]} if place == "status" else {"contacts": deep} if place == "contact" else {}
+    change = {"field": deep if place == "field" else "messages", "value": value}
+    entry = deep if place == "entry" else [{"id": "waba", "changes": [change]}]
+    raw = written({"object": "whatsapp_business_account", "entry": entry})
+    made = list[AnyEvent]()
+    with suppress(webhook.BodyRefused) if levels > 800 else nullcontext():  # about the end of what Python itself reads
+        body = webhook.parse(raw)
+        made = [*webhook.events(body, {NUMBER: "prj_1"}.get, NOW), *webhook.events(body, lambda _: None, NOW)]
+    for event in made:
+        assert parse(event.to_json()).data == event.data
+
+
+def written(body: Any) -> bytes:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        return json.dumps(body).encode()
+    finally:
+        sys.setrecursionlimit(limit)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from services.provisioner.tests.counter import Counter, open_counter
 from services.provisioner.tests.workshop import Workshop, open_workshop
 from tests.tenants import Tenants
 
@@ -20,3 +21,10 @@ async def shop(platform: Platform, tenants: Tenants, tmp_path: Path) -> AsyncGen
     """Nobody has ordered a project yet."""
     async with open_workshop(platform, tenants, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+async def counter(shop: Workshop) -> AsyncGenerator[Counter]:
+    """The owner's API of one ready project."""
+    async with open_counter(shop) as opened:
+        yield opened

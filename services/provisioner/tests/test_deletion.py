@@ -43,7 +43,7 @@ async def test_a_deletion_waits_for_its_grace_and_the_first_order_decides(shop: 
     assert GRACE - 60 < outcome.after <= GRACE
     assert (await shop.row(project.project_id)).state == "deleting"
     assert shop.states(project.project_id)[-1] == "deleting"
-    await (await shop.enter(project, "direct")).close()
+    await (await shop.enter(project, "editor")).close()
     sooner = await shop.handle(delete(project.project_id, 0))
     assert isinstance(sooner, Defer)
     assert GRACE - 60 < sooner.after <= outcome.after

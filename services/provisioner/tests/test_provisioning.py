@@ -16,7 +16,7 @@ from loquat_common.tokens import Signer, new_key
 from loquat_embedded.ports import free_port
 from loquat_events.catalog import COMMANDS, PROJECTS
 from loquat_events.projects import ProjectFailed, ProjectReady, ProjectStepped
-from loquat_provisioner.domain.life import CREATION, LOGINS, TRIES
+from loquat_provisioner.domain.life import CREATION, KEPT, LOGINS, TRIES
 
 from services.provisioner.tests.workshop import STARTER, Workshop, create, event, received, retry
 from tests.system.world import until
@@ -61,11 +61,11 @@ async def test_the_directory_names_a_new_project_at_once_and_its_place_when_it_i
 async def test_passwords_are_sealed_at_rest_and_stand_in_no_row_event_or_log(shop: Workshop) -> None:
     project = await shop.project()
     passwords = await shop.store.passwords(project.project_id)
-    assert set(passwords) == set(LOGINS)
-    assert len(set(passwords.values())) == len(LOGINS)
+    assert set(passwords) == set(KEPT), "the owner's own is not even made"
+    assert len(set(passwords.values())) == len(KEPT)
     assert all(len(p) >= 40 for p in passwords.values())
     rows = await shop.rows()
-    assert sum(project.project_id in r for r in rows) >= 1 + len(CREATION) + len(LOGINS)
+    assert sum(project.project_id in r for r in rows) >= 1 + len(CREATION) + len(KEPT)
     events = [r.value.decode() for log in shop.bus.broker.logs.values() for r in log]
     log = (shop.tenants.cluster.home / "log").read_text(errors="replace")
     for text in (*rows, *events, *await shop.cluster(), log):
@@ -80,7 +80,7 @@ async def test_a_new_database_is_closed_to_the_public_and_to_other_projects_logi
     access: list[str] = await shop.root.fetchval("SELECT datacl::text[] FROM pg_database WHERE datname = $1", mine.database)
     assert access
     assert not any(a.startswith("=") for a in access), "nothing is granted to PUBLIC"
-    for login in LOGINS:
+    for login in KEPT:
         for database in (mine.database, "postgres", "template1"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await shop.enter(other, login, database)

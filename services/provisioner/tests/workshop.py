@@ -28,11 +28,14 @@ from loquat_embedded.ports import free_port
 from loquat_events.catalog import COMMANDS, DIRECTORY, PROJECTS, parse
 from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.projects import CreateProject, DeleteProject, ProjectListed, RetryProject
+from loquat_provisioner.adapters.backups import BackupStore
 from loquat_provisioner.adapters.databases import ProjectDatabases
 from loquat_provisioner.adapters.starter import StarterBot
 from loquat_provisioner.adapters.store import Project, Step, Store
-from loquat_provisioner.domain.life import LOGINS, Login, Names
+from loquat_provisioner.domain.life import KEPT, LOGINS, Login, Names
+from loquat_provisioner.handlers.backups import Backups
 from loquat_provisioner.handlers.commands import Commands
+from loquat_provisioner.handlers.facts import Facts
 from pydantic import BaseModel
 
 from conftest import Platform
@@ -46,7 +49,7 @@ STARTER: Final = {"bot.py": "from loquat import Bot\n\nbot = Bot()\n", "README.m
 ORGANIZATION: Final = "org_a"
 
 _CLUSTER: Final = """
-SELECT format('database %s %s %s %s %s', oid, datname, datallowconn, datconnlimit, datacl) AS line, datname AS name FROM pg_database WHERE datname ~ '^p_'
+SELECT format('database %s %s %s %s %s', oid, datname, datallowconn, datconnlimit, datacl) AS line, datname AS name FROM pg_database WHERE datname ~ '^[pbro]_'
 UNION ALL SELECT format('role %s %s %s %s %s', oid, rolname, rolcanlogin, rolconnlimit, rolpassword), rolname FROM pg_authid WHERE rolname ~ '^p_'
 UNION ALL SELECT format('login %s', l), rolname FROM loquat_operations.logins AS l
 UNION ALL SELECT format('project %s', p), database FROM loquat_operations.projects AS p ORDER BY 1"""
@@ -110,6 +113,8 @@ class Workshop:
     """Whether the tenant cluster refuses connections."""
     limit: float = 60.0
     """Seconds for a command on the tenant cluster."""
+    patience: float = 2.0
+    """Seconds until a busy project is shut for a copy."""
     before: frozenset[str] = frozenset()
     """What was on the tenant cluster before this test."""
     _closed: int = field(default_factory=free_port)
@@ -139,16 +144,18 @@ class Workshop:
         """One that has just begun."""
         databases, starter = self.databases(), StarterBot(client or self.client, self.folder / "starter")
         points = Failpoints(self.folder / "points")
-        return Process(Commands(self.store, dict.fromkeys(clusters, databases), starter, self.bus, points, now), databases)
+        facts, kept, placed = Facts(now), BackupStore(self.pool), dict.fromkeys(clusters, databases)
+        backups = Backups(self.store, kept, placed, self.bus, points, facts, kept=2, patience=self.patience)
+        return Process(Commands(self.store, placed, starter, self.bus, points, facts, backups, kept), databases)
 
     def arm(self, point: str) -> None:
         (self.folder / "points" / point).write_text("raise")
 
-    async def handle(self, order: Payload, **more: Any) -> Outcome:
+    async def handle(self, order: Payload, *, attempts: int = 0, **more: Any) -> Outcome:
         """In a process of its own, as the bus hands it over; what it wants published is published, as the loop does."""
         process = self.process(**more)
         try:
-            outcome = await process.commands.handle(received(order))
+            outcome = await process.commands.handle(received(order, attempts))
         finally:
             await process.databases.close()
         if isinstance(outcome, Done):
@@ -237,7 +244,7 @@ class Workshop:
         assert project.database is not None
         names = Names(project.database)
         assert await self.names() == {names.database, names.owner, *(names.login(kind) for kind in LOGINS)}
-        for login in LOGINS:
+        for login in KEPT:
             connection = await self.enter(project, login)
             assert await connection.fetchval("SELECT current_user") == names.owner
             assert await connection.fetchval("SELECT count(*) FROM public.messages") == 0
@@ -310,7 +317,9 @@ async def open_workshop(platform: Platform, tenants: Tenants, folder: Path) -> A
     try:
         yield shop
     finally:
-        for row in await pool.fetch("SELECT database FROM projects WHERE database IS NOT NULL"):
+        for row in await root.fetch("SELECT datname FROM pg_database WHERE datname ~ '^[bro]_'"):
+            await root.execute(f"DROP DATABASE {row['datname']} WITH (FORCE)")
+        for row in await pool.fetch("SELECT database FROM projects WHERE database IS NOT NULL ORDER BY created_at DESC"):
             await tenants.databases.drop(Names(row["database"]))
         await root.close()
         await client.stop()

@@ -42,7 +42,8 @@ async def calls() -> Calls:
 @pytest.fixture
 async def gateway(calls: Calls) -> AsyncGenerator[TestServer]:
     answers: dict[tuple[str, str], tuple[int, Any]] = {
-        ("GET", "/v1/projects"): (200, {"items": PROJECTS}),
+        ("GET", "/v1/projects"): (200, {"items": PROJECTS[:2], "next_cursor": "two"}),
+        ("GET", "/v1/projects cursor=two"): (200, {"items": PROJECTS[2:], "next_cursor": None}),
         ("POST", "/v1/projects"): (202, {"id": "prj_1"}),
         ("GET", "/v1/projects/prj_1"): (200, PROJECTS[0]),
         ("POST", "/v1/projects/prj_1/bot/deployments"): (201, {"version": "0123456789abcdef"}),
@@ -74,8 +75,9 @@ async def gateway(calls: Calls) -> AsyncGenerator[TestServer]:
     async def answer(request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == f"Bearer {KEY}"
         calls.append((request.method, request.path, await request.json() if request.can_read_body else None))
+        page = f" cursor={request.query['cursor']}" if "cursor" in request.query else ""
         status, body = answers.get(
-            (request.method, request.path), (404, {"status": 404, "code": "not_found", "title": "There is no such thing"})
+            (request.method, request.path + page), (404, {"status": 404, "code": "not_found", "title": "There is no such thing"})
         )
         return web.json_response(body, status=status) if body is not None else web.Response(status=status)
 
@@ -114,6 +116,7 @@ async def test_projects_are_listed_and_their_names_cannot_steer_the_terminal(run
     shown = capsys.readouterr().out
     assert "[red]odd\N{REPLACEMENT CHARACTER}[2J" in shown
     assert "failed at clone: disk" in shown
+    assert "prj_4" in shown, "it stands on the second page"
     assert "\x1b[2J" not in shown
 
 

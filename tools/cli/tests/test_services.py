@@ -48,6 +48,7 @@ def test_every_service_can_use_its_environment(
     settings = kind()  # pyright: ignore[reportCallIssue]  (from the environment)
     assert settings.environment == "test"
     assert settings.failpoints_dir == tmp_path
+    assert settings.post_migrations
     assert set(settings.trusted_keys) == set(SERVICES)
     assert f"loquat_{name.replace('-', '_')}:" in settings.platform_dsn.get_secret_value()
 

@@ -22,16 +22,23 @@ from loquat_events.dead import EventDied
 from loquat_events.envelope import AnyEvent, Event, Payload, Shape
 from loquat_events.numbers import AccountUpdateReceived, NumberAttached, UpdateUnrouted
 from loquat_events.projects import (
+    AccessChanged,
+    BackupChanged,
     CreateProject,
     DeleteProject,
+    DropBackup,
+    LimitsChanged,
     ProjectDeleted,
     ProjectFailed,
     ProjectListed,
     ProjectReady,
+    ProjectRestored,
     ProjectStepped,
+    RestoreBackup,
     RetryProject,
     SchemaChanged,
     TableChanged,
+    TakeBackup,
     TemplateSealed,
 )
 
@@ -96,7 +103,7 @@ CHANGES: Final = Topic(
     "conversations.changes.v1",
     "what a live view should look at again",
     (Spoken(MessageChanged, ("conversation-log",)), Spoken(ConversationChanged, ("bot-runner",))),
-    consumers=("gateway",),
+    consumers=(),  # nobody yet: the gateway, once it has live updates
     retention_days=1,
 )
 ACCOUNTS: Final = Topic(
@@ -123,7 +130,14 @@ UNROUTED: Final = Topic(
 COMMANDS: Final = Topic(
     "projects.commands.v1",
     "orders about projects",
-    (Spoken(CreateProject, ("gateway",)), Spoken(RetryProject, ("gateway",)), Spoken(DeleteProject, ("gateway",))),
+    (
+        Spoken(CreateProject, ("gateway", "provisioner")),
+        Spoken(RetryProject, ("gateway",)),
+        Spoken(DeleteProject, ("gateway",)),
+        Spoken(TakeBackup, ("provisioner",)),
+        Spoken(RestoreBackup, ("provisioner",)),
+        Spoken(DropBackup, ("provisioner",)),
+    ),
     consumers=("provisioner",),
 )
 PROJECTS: Final = Topic(
@@ -137,14 +151,18 @@ PROJECTS: Final = Topic(
         Spoken(TemplateSealed, ("schema-manager",)),
         Spoken(SchemaChanged, ("schema-manager",)),
         Spoken(TableChanged, ("schema-manager", "bot-runner")),
+        Spoken(AccessChanged, ("provisioner",)),
+        Spoken(LimitsChanged, ("provisioner",)),
+        Spoken(BackupChanged, ("provisioner",)),
+        Spoken(ProjectRestored, ("provisioner",)),
     ),
-    consumers=SERVICES,
+    consumers=(),  # nobody here: for tools outside, and for webhooks out
 )
 DIRECTORY: Final = Topic(
     "projects.directory.v1",
     "where each project's database is, and its state",
     (Spoken(ProjectListed, ("provisioner",)),),
-    consumers=SERVICES,
+    consumers=("gateway", "schema-manager", "conversation-log", "bot-runner", "connector"),
     partitions=1,
     compacted=True,
 )

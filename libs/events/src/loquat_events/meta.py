@@ -45,6 +45,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS: Final = 10**12  # a timestamp at or above is in milliseconds: seen in the wild
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999
 _LONGEST: Final = 200
+_DEEPEST: Final = 100
+"""Levels of lists and objects that are kept as structure. Readers of an event (jiter: 200, orjson: 254) refuse more; as text it is no matter."""
 
 
 class Fact(NamedTuple):
@@ -104,7 +106,10 @@ def _message(message: Json, kind: str, wamid: str) -> Json:
     """The fields of an InboundMessage."""
     raw = _written(message)
     fit = "\\u0000" not in raw and "\\ud" not in raw  # nothing to be cleaned: U+0000 and half characters stand escaped
-    content = message.get(kind) if fit else clean(message.get(kind))
+    content = message.get(kind)
+    deep = raw.count("{") + raw.count("[") > _DEEPEST and _is_deep(content)
+    if not fit and not deep:
+        content = clean(content)
     said, context = _object(content), _object(message.get("context"))
     if kind == "interactive":
         said = next((_object(v) for k, v in said.items() if k != "type"), Json())
@@ -115,7 +120,7 @@ def _message(message: Json, kind: str, wamid: str) -> Json:
     return {
         "type": clean(kind),
         "text": text,
-        "content": _object(content) or (None if content is None else {"value": content}),
+        "content": None if deep else _object(content) or (None if content is None else {"value": content}),
         "wamid": wamid,
         "reply_to": _text(context.get("id")) or (_text(said.get("message_id")) if kind == "reaction" else None),
         "raw": raw,
@@ -191,6 +196,16 @@ def _written(value: object) -> str:
         return to_json(value).decode()
     except PydanticSerializationError:
         return json.dumps(value)
+
+
+def _is_deep(value: object) -> bool:
+    """Whether it has more levels than can be kept as structure. Without recursion: it may have very many."""
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [inner for v in level for inner in (_object(v).values() or _list(v))]
+        if not level:
+            return False
+    return True
 
 
 def _moment(timestamp: object) -> datetime:

@@ -21,6 +21,9 @@ class CreateProject(Payload):
     organization_id: str
     name: ProjectName
     ordered_by: str
+    origin: UUID | None = Field(
+        default=None, description="the copy of another project's database that it begins as, in place of the template"
+    )
 
 
 class RetryProject(Payload):
@@ -38,6 +41,63 @@ class DeleteProject(Payload):
     project_id: str
     grace_seconds: int = Field(ge=0)
     ordered_by: str
+
+
+class TakeBackup(Payload):
+    """Keep a copy of the project's database as it is now. With `clone_id`: as the beginning of that new project, and then no longer."""
+
+    TYPE: ClassVar[str] = "backup.take.v1"
+    project_id: str
+    backup_id: UUID
+    note: str | None = None
+    clone_id: str | None = None
+    clone_name: ProjectName | None = None
+    ordered_by: str
+
+
+class RestoreBackup(Payload):
+    """Make the project's database what it was when the backup was taken. The epoch is raised; nothing of the past is done again."""
+
+    TYPE: ClassVar[str] = "backup.restore.v1"
+    project_id: str
+    restore_id: UUID
+    backup_id: UUID
+    ordered_by: str
+
+
+class DropBackup(Payload):
+    """Forget a backup."""
+
+    TYPE: ClassVar[str] = "backup.drop.v1"
+    project_id: str
+    backup_id: UUID
+    ordered_by: str
+
+
+class BackupChanged(Payload):
+    """A backup is kept, could not be made, or is gone. `reason` is for people."""
+
+    TYPE: ClassVar[str] = "backup.changed.v1"
+    project_id: str
+    backup_id: UUID
+    state: Literal["kept", "failed", "dropped"]
+    reason: str | None = None
+    actor: str
+    at: AwareDatetime
+
+
+class ProjectRestored(Payload):
+    """A project's database is what it was when the backup was taken, from this epoch on; or that could not be done."""
+
+    TYPE: ClassVar[str] = "project.restored.v1"
+    project_id: str
+    restore_id: UUID
+    backup_id: UUID
+    state: Literal["done", "failed"]
+    epoch: int
+    reason: str | None = None
+    actor: str
+    at: AwareDatetime
 
 
 class ProjectStepped(Payload):
@@ -106,6 +166,29 @@ class TableChanged(Payload):
     table: str
     count: int = Field(ge=1)
     actor: str = Field(description="the key that asked, or `bot`")
+    at: AwareDatetime
+
+
+class AccessChanged(Payload):
+    """The owner's direct connection was made, got a new password, or was closed. No secrets."""
+
+    TYPE: ClassVar[str] = "access.changed.v1"
+    project_id: str
+    open: bool
+    actor: str
+    at: AwareDatetime
+
+
+class LimitsChanged(Payload):
+    """The limits of a project's database are these now."""
+
+    TYPE: ClassVar[str] = "limits.changed.v1"
+    project_id: str
+    size_bytes: int = Field(ge=1)
+    connections: dict[str, int] = Field(description="by login: bot, editor, direct")
+    statement_seconds: int = Field(ge=1)
+    transaction_seconds: int = Field(ge=1)
+    actor: str
     at: AwareDatetime
 
 

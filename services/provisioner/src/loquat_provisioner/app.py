@@ -26,6 +26,7 @@ from loquat_provisioner.handlers.commands import Commands
 from loquat_provisioner.handlers.facts import Facts
 from loquat_provisioner.handlers.limits import PendingLimits
 from loquat_provisioner.http.api import ProjectApi
+from loquat_provisioner.http.backups import Keeping
 from loquat_provisioner.http.dumps import Dumps, Turns
 from loquat_provisioner.http.ownership import Ownership
 from loquat_provisioner.http.places import Places, Sayings
@@ -61,7 +62,11 @@ async def serve(settings: Settings) -> None:
         api = ProjectApi(store, settings.tenant_clusters, authenticate)
         places = Places(store, asked, settings.tenant_clusters, {n: (a.host, a.port) for n, a in settings.public_clusters.items()})
         sayings, programs, turns = Sayings(bus, lambda: datetime.now(UTC)), Programs(settings.postgres_bin), Turns(settings.dumps_at_once)
-        for part in (Ownership(places, chosen, settings.most, sayings), Dumps(places, programs, turns)):
+        for part in (
+            Ownership(places, chosen, settings.most, sayings),
+            Dumps(places, programs, turns),
+            Keeping(places, kept, sayings, settings.backups_kept),
+        ):
             part.add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)

@@ -64,6 +64,7 @@ class Plan:
     def _service(self, name: Service) -> dict[str, str]:
         chosen = {
             "ENVIRONMENT": self.settings.environment,
+            "POST_MIGRATIONS": "true",  # one of each on this machine: nothing older runs beside it
             "BUS": self.settings.bus,
             "KAFKA_SERVERS": self.kafka_servers,
             "PLATFORM_DSN": self.platform.dsn(

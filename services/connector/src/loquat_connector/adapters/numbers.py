@@ -30,6 +30,7 @@ class Number:
     attach_at: datetime
     attached_at: datetime | None
     retired: bool
+    parked_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Kept:
     change: str
 
 
-_COLUMNS = "phone_number_id, project_id, waba_id, display_phone_number, state, attach_at, attached_at, retired"
+_COLUMNS = "phone_number_id, project_id, waba_id, display_phone_number, state, attach_at, attached_at, retired, parked_until"
 
 
 class Numbers:
@@ -71,7 +72,7 @@ class Numbers:
             "INSERT INTO numbers (phone_number_id, project_id, waba_id, display_phone_number, token, state)"  # noqa: S608  (a constant is filled in)
             " VALUES ($1, $2, $3, $4, $5, 'attaching')"
             " ON CONFLICT (phone_number_id) DO UPDATE SET project_id = excluded.project_id, waba_id = excluded.waba_id, token = excluded.token,"
-            "  display_phone_number = coalesce(excluded.display_phone_number, numbers.display_phone_number), state = 'attaching',"
+            "  display_phone_number = coalesce(excluded.display_phone_number, numbers.display_phone_number), state = 'attaching', parked_until = NULL,"
             "  retired = numbers.retired AND numbers.project_id = excluded.project_id, published = false"
             " WHERE numbers.state = 'detaching' OR numbers.project_id IN (excluded.project_id, $6)"
             f" RETURNING {_COLUMNS}",
@@ -104,6 +105,22 @@ class Numbers:
                 wait,
             )
         )
+
+    async def projects(self) -> list[str]:
+        """All that have a number, or are about to lose one."""
+        return [r["project_id"] for r in await self._pool.fetch("SELECT DISTINCT project_id FROM numbers")]
+
+    async def let_go(self, project: str, wait: float) -> int:
+        """Detaches all numbers of a project that leaves, and drops what was kept for it; how many. What comes from now on is nobody's."""
+        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            rows = await connection.fetch(
+                "UPDATE numbers SET state = 'detaching', published = false, attach_at = now() + $2 * interval '1 second'"
+                " WHERE project_id = $1 AND state <> 'detaching' RETURNING phone_number_id",
+                project,
+                wait,
+            )
+            await connection.execute("DELETE FROM unrouted WHERE number_id = ANY ($1)", [r["phone_number_id"] for r in rows])
+        return len(rows)
 
     async def pending(self) -> list[Number]:
         """Numbers whose state is not on the bus yet and may be by now, or that are gone for good."""

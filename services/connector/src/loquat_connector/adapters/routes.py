@@ -11,6 +11,7 @@ from uuid import UUID
 
 from loquat_common.bus.port import Bus, BusUnavailable
 from loquat_common.db import is_gone
+from loquat_common.failpoints import Failpoints
 from loquat_common.logs import get_logger
 from loquat_events.catalog import NUMBERS
 from loquat_events.envelope import AnyEvent, Event, Payload
@@ -33,9 +34,16 @@ class Teller:
     """
 
     def __init__(
-        self, queue: SendQueue, numbers: Numbers, bus: Bus, moving: float, clock: Callable[[], datetime], attached: Callable[[], None]
+        self,
+        queue: SendQueue,
+        numbers: Numbers,
+        bus: Bus,
+        failpoints: Failpoints,
+        moving: float,
+        clock: Callable[[], datetime],
+        attached: Callable[[], None],
     ) -> None:
-        self._queue, self._numbers, self._bus, self._clock = queue, numbers, bus, clock
+        self._queue, self._numbers, self._bus, self._failpoints, self._clock = queue, numbers, bus, failpoints, clock
         self._moving, self._attached = moving, attached
         self._news = asyncio.Event()
         self._log = get_logger()
@@ -65,6 +73,7 @@ class Teller:
     async def _round(self) -> float:
         while outcomes := await self._queue.outcomes(_MOST):
             await self._bus.publish(*(self._event(body, key, project, str(body.message_id)) for key, project, body in outcomes))
+            self._failpoints.hit("connector.after_publish")
             await self._queue.told([key for key, _, _ in outcomes])
         for number in await self._numbers.pending():
             await self._number(number)

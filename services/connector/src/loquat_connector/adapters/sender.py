@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from loquat_common import metrics
 from loquat_common.crypto import SealBroken
@@ -17,12 +18,15 @@ from loquat_events.conversations import Outgoing
 
 from loquat_connector.adapters.graph import Graph
 from loquat_connector.adapters.numbers import Numbers
-from loquat_connector.adapters.queue import Send, SendQueue
+from loquat_connector.adapters.queue import SHARE, Send, SendQueue
 from loquat_connector.domain.graph import Unsendable, request
 from loquat_connector.domain.pacing import Pacing
 from loquat_connector.domain.verdict import Verdict
 
-_AT_ONCE: Final = 50
+_AT_ONCE: Final = 2 * SHARE
+"""Attempts at the same time: two numbers that are slow leave room for a third as soon as one of theirs ends."""
+_FIRST_PAUSE: Final = 0.1  # seconds until a verdict that could not be stored is tried again, then twice as long
+_LONGEST_PAUSE: Final = 1.0
 _REST: Final = 5.0  # seconds between looks when nothing is due: another connector may have died
 
 
@@ -44,6 +48,7 @@ class Sender:
         self._failpoints, self._told = failpoints, told
         self._news = asyncio.Event()
         self._busy: dict[str, asyncio.Task[None]] = {}  # by lane
+        self._resting: dict[str, float] = {}  # numbers that their pace keeps from sending, until when
         self._swept = 0.0
         self._draining = False
         self._log = get_logger()
@@ -91,22 +96,34 @@ class Sender:
                 self._told()
         if self._draining or len(self._busy) >= _AT_ONCE:
             return _REST  # the end of an attempt wakes us
-        for send in await self._queue.candidates(_AT_ONCE - len(self._busy), list(self._busy)):
-            lane = f"{send.number_id} {send.recipient}"
-            if lane in self._busy:
-                continue
-            wait = self._pacing.take(send.number_id, send.recipient, time.monotonic())
-            if wait > 0:
-                await self._queue.postpone(send, wait)
-                continue
-            task = asyncio.create_task(self._attempt(send), name=f"send {send.message_id}")
-            self._busy[lane] = task
-            task.add_done_callback(lambda task, lane=lane: self._ended(lane, task))
+        self._resting = {number: until for number, until in self._resting.items() if until > now}
+        waits = dict[UUID, float]()
+        for send in await self._queue.candidates(_AT_ONCE - len(self._busy), list(self._busy), list(self._resting)):
+            if (wait := self._begin(send)) > 0:
+                waits[send.message_id] = wait
+        if waits:
+            await self._queue.postpone(waits)
         metrics.send_queue.set(len(self._busy))
         if len(self._busy) >= _AT_ONCE:
             return _REST
-        due = await self._queue.next_due(list(self._busy))
-        return _REST if due is None else min(_REST, max(0.02, due))
+        due = await self._queue.next_due(list(self._busy), list(self._resting))
+        rested = min(self._resting.values(), default=now + _REST) - time.monotonic()
+        return max(0.02, min(_REST, rested if due is None else min(due, rested)))
+
+    def _begin(self, send: Send) -> float:
+        """Seconds that this recipient must wait; 0: the attempt is under way, or its number or lane has to rest first."""
+        lane, now = f"{send.number_id} {send.recipient}", time.monotonic()
+        if lane in self._busy or send.number_id in self._resting:
+            return 0.0
+        if (rest := self._pacing.rest(send.number_id, now)) > 0:
+            self._resting[send.number_id] = now + rest
+            return 0.0
+        if (wait := self._pacing.take(send.number_id, send.recipient, now)) > 0:
+            return wait
+        task = asyncio.create_task(self._attempt(send), name=f"send {send.message_id}")
+        self._busy[lane] = task
+        task.add_done_callback(lambda task: self._ended(lane, task))
+        return 0.0
 
     def _ended(self, lane: str, task: asyncio.Task[None]) -> None:
         self._busy.pop(lane, None)
@@ -118,15 +135,31 @@ class Sender:
         ready = await self._ready(send)
         if not await self._queue.claim(send):
             return
+        lease = time.monotonic() + self._queue.lease
         self._failpoints.hit("connector.after_sending")
         verdict = ready if isinstance(ready, Verdict) else await self._graph.send(send.number_id, ready.token, ready.body, send.attempt)
         self._failpoints.hit("connector.after_accept")
-        await asyncio.shield(self._queue.end(send, verdict))
+        await asyncio.shield(self._end(send, verdict, lease))
         metrics.send_attempts.labels(verdict.state).inc()
         if verdict.reconnect:
             self._log.warning("number.needs_reconnect", number=send.number_id, project=send.project_id, code=verdict.code)
+        if verdict.park:
+            self._log.warning("number.parked", number=send.number_id, project=send.project_id, code=verdict.code, seconds=verdict.park)
         self._failpoints.hit("connector.after_store")
         self._told()
+
+    async def _end(self, send: Send, verdict: Verdict, lease: float) -> None:
+        """Writes down what is known, again and again until the lease is over: after that the row says that nobody knows."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._queue.end(send, verdict)
+            except Exception as error:
+                if not is_gone(error) or time.monotonic() + pause > lease:
+                    raise
+                self._log.warning("sender.database_away", error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _ready(self, send: Send) -> _Ready | Verdict:
         """All that can go wrong before the attempt is committed: after that, nothing stands between it and the socket."""

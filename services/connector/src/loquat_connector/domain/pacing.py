@@ -44,5 +44,9 @@ class Pacing:
             self._full_at.popitem(last=False)
         return 0.0
 
+    def rest(self, number: str, now: float) -> float:
+        """Seconds for which nothing may go from the number, to whomever."""
+        return self._wait(number, self._number, now)
+
     def _wait(self, key: str, rate: Rate, now: float) -> float:
         return max(0.0, self._full_at.get(key, now) - now - rate.interval * (rate.burst - 1))

@@ -14,7 +14,10 @@ _LONGEST_PAIR: Final = 4  # 4^4 s: longer than anybody waits for a reply
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows: `queued` again after `wait` seconds, or an end. `reconnect`: the number's token does not work any more."""
+    """What follows: `queued` again after `wait` seconds, or an end.
+
+    `reconnect`: the number's token does not work any more. `park`: seconds for which nothing at all can be sent from the number.
+    """
 
     state: State
     wait: float = 0.0
@@ -25,6 +28,7 @@ class Verdict:
     details: str | None = None
     fbtrace_id: str | None = None
     reconnect: bool = False
+    park: float = 0.0
 
 
 _TRANSIENT: Final = frozenset({1, 2, 131000, 131016, 133004})
@@ -38,8 +42,17 @@ _WAITS: Final[Mapping[int, float]] = {  # again and again, until the message's o
     80007: 60,
     130429: 1,
     131048: 3600,
+    131064: 3600,
+    132069: 3600,
     133015: 300,
+    134101: 600,
 }
+_MEDIA: Final = 131053  # Meta could not fetch a link: once more, then it is the message's fault
+_MEDIA_TRIES: Final = 2
+_MEDIA_WAIT: Final = 5.0
+_DISABLED: Final = frozenset({33, 368, 131031, 131037, 131042, 131044, 131045, 133010})
+"""Class X: deleted, locked, unpaid, without a name, not registered. A person must act at Meta; no message is to blame."""
+_PARKED: Final = 600.0  # seconds; then one share of messages tries whether it was mended
 _PAIR: Final = 131056
 _RECONNECT: Final = frozenset({0, 3, 10, 102, 190, 131005, *range(200, 300)})
 _RECONNECTED: Final = 5  # seconds; the number's state keeps the message until it is connected again, and then it goes soon
@@ -94,12 +107,20 @@ def _refused(status: int, error: Mapping[str, Any], attempts: int) -> Verdict:
         "details": _short(details),
         "fbtrace_id": str(error.get("fbtrace_id") or "")[:100] or None,
     }
-    if known == _PAIR:
-        return Verdict("queued", wait=4.0 ** min(attempts - 1, _LONGEST_PAIR), **told)
-    if known in _WAITS:
-        return Verdict("queued", wait=_WAITS[known], **told)
     if known in _RECONNECT:
         return Verdict("queued", wait=_RECONNECTED, reconnect=True, **told)
-    if known in _TRANSIENT and attempts < _TRIES:
-        return Verdict("queued", wait=0.5 * 4.0 ** (attempts - 1), **told)
-    return Verdict("failed", **told)
+    if known in _DISABLED:
+        return Verdict("queued", wait=_RECONNECTED, park=_PARKED, **told)
+    wait = _again(known, attempts)
+    return Verdict("failed", **told) if wait is None else Verdict("queued", wait=wait, **told)
+
+
+def _again(code: int, attempts: int) -> float | None:
+    """Seconds until the message is tried again; None: never."""
+    if code == _PAIR:
+        return 4.0 ** min(attempts - 1, _LONGEST_PAIR)
+    if code == _MEDIA and attempts < _MEDIA_TRIES:
+        return _MEDIA_WAIT
+    if code in _TRANSIENT and attempts < _TRIES:
+        return 0.5 * 4.0 ** (attempts - 1)
+    return _WAITS.get(code)

@@ -1,4 +1,4 @@
-"""Messages into the queue, statuses to what nobody knew, unrouted updates kept."""
+"""Messages into the queue, statuses to what nobody knew, unrouted updates and those of accounts kept."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from collections.abc import Callable
 from loquat_common.bus.port import Dead, Done, Outcome, Received
 from loquat_common.failpoints import Failpoints
 from loquat_events.conversations import MessageQueued, StatusReceived
-from loquat_events.numbers import UpdateUnrouted
+from loquat_events.numbers import AccountUpdateReceived, UpdateUnrouted
 
+from loquat_connector.adapters.accounts import Accounts
 from loquat_connector.adapters.numbers import Numbers
 from loquat_connector.adapters.queue import SendQueue
 from loquat_connector.domain.graph import Unsendable, recipient
 
 
 class Messages:
-    """The handler of the outbox, the receipts and the unrouted updates. It never waits inside the bus."""
+    """The handler of the outbox, the receipts, the unrouted updates and those of accounts. It never waits inside the bus."""
 
     def __init__(
-        self, queue: SendQueue, numbers: Numbers, failpoints: Failpoints, wake: Callable[[], None], told: Callable[[], None]
+        self,
+        queue: SendQueue,
+        numbers: Numbers,
+        accounts: Accounts,
+        failpoints: Failpoints,
+        wake: Callable[[], None],
+        told: Callable[[], None],
     ) -> None:
-        self._queue, self._numbers, self._failpoints = queue, numbers, failpoints
+        self._queue, self._numbers, self._accounts, self._failpoints = queue, numbers, accounts, failpoints
         self._wake, self._told = wake, told
 
     async def handle(self, received: Received) -> Outcome:
@@ -33,6 +40,8 @@ class Messages:
             case UpdateUnrouted() as update:
                 await self._numbers.keep(received.event.id, update)
                 self._told()
+            case AccountUpdateReceived() as update:
+                await self._accounts.keep(received.event.id, update, received.event.time)
             case StatusReceived():
                 return Done()
             case _ if received.event.source == "/connector":

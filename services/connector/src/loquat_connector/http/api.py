@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from loquat_common.problems import Problem, not_found
 from pydantic import BaseModel, Field, StringConstraints
 
 from loquat_connector.adapters import numbers
+from loquat_connector.adapters.accounts import Accounts
 from loquat_connector.adapters.numbers import Numbers
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,80}$")]
@@ -51,16 +52,40 @@ class _One(_Project):
     phone_number_id: Identifier
 
 
+class Update(BaseModel):
+    """An update of Meta's that names no person, raw as it came."""
+
+    id: int
+    waba_id: str
+    number_id: str | None
+    field: str
+    raw: str
+    received_at: datetime
+
+
+class UpdateList(BaseModel):
+    """Newest first."""
+
+    items: list[Update]
+
+
+class _Updates(BaseModel):
+    before: int | None = Field(default=None, ge=1, le=2**63 - 1)
+    limit: int = Field(default=50, ge=1, le=200)
+
+
 class NumberApi:
     """The internal API of this service. `moving`: seconds a number that was let go is remembered."""
 
-    def __init__(self, store: Numbers, moving: float, changed: Callable[[], None], authenticate: Authenticate) -> None:
-        self._store, self._moving, self._changed = store, moving, changed
+    def __init__(self, store: Numbers, accounts: Accounts, moving: float, changed: Callable[[], None], authenticate: Authenticate) -> None:
+        self._store, self._accounts, self._moving, self._changed = store, accounts, moving, changed
         self.api = Api("Loquat connector", "1", authenticate=authenticate)
         base = "/internal/projects/{project_id}/numbers"
         self.api.route("POST", base, self.attach, summary="Attach a number", status=201, scope="numbers:write")
-        self.api.route("GET", base, self.list, summary="A project's numbers", scope="projects:read")
+        self.api.route("GET", base, self.list, summary="A project's numbers", scope="numbers:read")
         self.api.route("DELETE", base + "/{phone_number_id}", self.detach, summary="Detach a number", scope="numbers:write")
+        updates = "/internal/projects/{project_id}/account-updates"
+        self.api.route("GET", updates, self.updates, summary="Meta's updates that name no person", scope="numbers:read")
 
     async def attach(self, _request: web.Request, *, path: _Project, body: Attach) -> Number:
         """At once if nobody has it; after a rest if it moves."""
@@ -84,12 +109,20 @@ class NumberApi:
             raise not_found("number")
         self._changed()
 
+    async def updates(self, _request: web.Request, *, path: _Project, query: _Updates) -> UpdateList:
+        """Of its numbers and their accounts: quality, templates, reviews, and what nobody knows yet."""
+        found = await self._accounts.of_project(path.project_id, query.before, query.limit)
+        items = [
+            Update(id=u.seq, waba_id=u.waba_id, number_id=u.number_id, field=u.field, raw=u.raw, received_at=u.received_at) for u in found
+        ]
+        return UpdateList(items=items)
+
 
 def _view(number: numbers.Number) -> Number:
     return Number(
         phone_number_id=number.phone_number_id,
         waba_id=number.waba_id,
         display_phone_number=number.display_phone_number,
-        state=number.state,
+        state="parked" if number.state == "attached" and number.parked_until and number.parked_until > datetime.now(UTC) else number.state,
         attached_at=number.attached_at,
     )

@@ -68,6 +68,7 @@ class Intake:
         Raises:
             WrongSignature, BodyRefused: nothing of it was kept.
             BusUnavailable, Stale: it may have been kept or not; Meta delivers it again.
+            EventTooLarge: the engine takes less than it should; every other update of the body was kept.
         """
         body = _Body(keyed, signature, raw, asyncio.get_running_loop().create_future())
         self._waiting.append(body)
@@ -107,8 +108,15 @@ class Intake:
             return None
 
     async def _publish(self, split: list[tuple[_Body, list[AnyEvent]]]) -> None:
-        events = [event for _, found in split for event in found]
-        failure: Exception | None = None
+        failure = await self._failure([event for _, found in split for event in found])
+        for body, found in split:
+            if failure is not None and not isinstance(failure, BusUnavailable):  # one event's fault, perhaps
+                _answer(body, found, await self._one_by_one(found))
+            else:
+                _answer(body, found, failure)
+
+    async def _failure(self, events: list[AnyEvent]) -> Exception | None:
+        """What kept the events from being published; None: they are durable."""
         try:
             self._failpoints.hit("gateway.before_publish")
             await self._bus.publish(*events)
@@ -116,16 +124,23 @@ class Intake:
         except Exception as error:  # noqa: BLE001  (each sender gets it)
             if not isinstance(error, BusUnavailable):
                 get_logger().error("webhook.publish_failed", exc_info=error)
-            failure = error
-        for body, found in split:
-            if body.kept.done():  # its sender hung up
-                continue
-            if failure is None:
-                body.kept.set_result(len(found))
-            else:
-                body.kept.set_exception(failure)
-        if failure is None:
-            _count(events)
+            return error
+        _count(events)
+        return None
+
+    async def _one_by_one(self, events: list[AnyEvent]) -> Exception | None:
+        """One event that the bus takes never keeps no other out, of its own body or of its neighbours'."""
+        failures = [await self._failure([event]) for event in events]
+        return next((failure for failure in failures if failure is not None), None)
+
+
+def _answer(body: _Body, found: list[AnyEvent], failure: Exception | None) -> None:
+    if body.kept.done():  # its sender hung up
+        return
+    if failure is None:
+        body.kept.set_result(len(found))
+    else:
+        body.kept.set_exception(failure)
 
 
 def _count(events: list[AnyEvent]) -> None:

@@ -52,8 +52,15 @@ def _read(raw: bytes) -> Any:
 
 
 def events(body: dict[str, Any], project_of: Callable[[str], str | None], now: datetime) -> list[AnyEvent]:
-    """Every update of the body as one event: to its project, or kept for the day somebody attaches the number."""
-    return [event for waba, change in _changes(body) for event in _of_change(waba, change, project_of, now)]
+    """Every update of the body as one event: to its project, or kept for the day somebody attaches the number.
+
+    Raises:
+        BodyRefused: it could just be read, and is nested too deep to be written again.
+    """
+    try:
+        return [event for waba, change in _changes(body) for event in _of_change(waba, change, project_of, now)]
+    except RecursionError:
+        raise BodyRefused(400, "malformed_json", "The body is nested too deep") from None
 
 
 def _changes(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
 from typing import Final
 
 from aiohttp import web
@@ -9,17 +11,21 @@ from loquat_common.directory import Directory
 from loquat_common.http import ACTOR
 from loquat_common.problems import Problem, not_found
 from loquat_common.tokens import Actor
+from loquat_events.catalog import COMMANDS
 
-from loquat_gateway.adapters.people import People
+from loquat_gateway.adapters.people import People, Requested
+from loquat_gateway.domain.scopes import Scope
 
 _LONGEST_KEY: Final = 200
+_LOST: Final = timedelta(days=COMMANDS.retention_days)
+"""An order that the directory has not answered by then is not on the bus any more: nobody will make that project."""
 
 
 class Access:
     """API keys in, actors out."""
 
-    def __init__(self, people: People, directory: Directory) -> None:
-        self._people, self._directory = people, directory
+    def __init__(self, people: People, directory: Directory, clock: Callable[[], datetime]) -> None:
+        self._people, self._directory, self._clock = people, directory, clock
 
     async def authenticate(self, request: web.Request) -> Actor:
         """The caller.
@@ -33,15 +39,17 @@ class Access:
             raise Problem(401, "unauthenticated", "An API key is needed", "Send it as `Authorization: Bearer lq_...`")
         return Actor("user", holder.key_id, holder.organization, scopes=holder.scopes)
 
-    async def project(self, request: web.Request, project: str, *, ready: bool = False) -> Actor:
+    async def project(self, request: web.Request, project: str, *, ready: bool = False, asking: Collection[Scope] = ()) -> Actor:
         """The caller, bound to one of the projects of its organization.
+
+        `asking` is what the route must ask other services to do what the key's own scope allows: the actor may ask it, too.
 
         Raises:
             Problem: 404 for a project that it may not see; 409 when it must be ready and is not.
         """
         actor, listed = request[ACTOR], self._directory.get(project)
         if listed is None:
-            requested = await self._people.requested(project)
+            requested = await self.requested(project)
             if requested is None or requested.organization != actor.organization:
                 raise not_found("project")
         elif listed.organization_id != actor.organization:
@@ -51,7 +59,16 @@ class Access:
             raise Problem(
                 409, "project_not_ready", "The project is not ready", f"It is {state}; GET /v1/projects/{project} shows its steps"
             )
-        return Actor("user", actor.subject, actor.organization, project, actor.scopes)
+        return Actor("user", actor.subject, actor.organization, project, actor.scopes | frozenset(asking))
+
+    async def requested(self, project: str) -> Requested | None:
+        """The order of a project that is still to be made."""
+        found = await self._people.requested(project)
+        return None if found is None or self.gone(found) else found
+
+    def gone(self, requested: Requested) -> bool:
+        """Whether an ordered project was there and is no more. What a gateway before us heard counts, once our own directory is as new."""
+        return self._directory.is_gone(requested.project_id, requested.listed_at or requested.at + _LOST, self._clock())
 
     def known(self, project: str) -> bool:
         """Whether the directory lists it."""

@@ -17,7 +17,7 @@ from loquat_gateway.http.webhook import Webhook
 def openapi() -> dict[str, Any]:
     """The document. Only shapes are looked at: nothing behind the routes is called, so nothing is there."""
     nothing = cast("Any", None)
-    access = Access(nothing, nothing)
+    access = Access(nothing, nothing, nothing)
     api = build(
         access,
         Webhook({}, nothing),

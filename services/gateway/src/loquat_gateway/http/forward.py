@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import ClientResponse, web
 from loquat_common.client import InternalClient
 from loquat_common.http import ACTOR, Api
 from loquat_events.catalog import Service
 from loquat_rest import catalog
-from loquat_rest.operation import OneProject, Operation
+from loquat_rest.operation import AUDITED, OneProject, Operation
 
 from loquat_gateway.adapters.people import People
 from loquat_gateway.http.access import Access
 
 PUBLIC: Final = "/v1/projects/{project_id}"
+_GIVEN: Final = ("Content-Type", "Accept", "Idempotency-Key")
 _PASSED: Final = ("Content-Type", "Content-Disposition", "Retry-After", "Allow")
 _PIECE: Final = 64 << 10  # bytes of a stream at a time
 
@@ -39,7 +40,7 @@ class Forward:
         async def handle(request: web.Request, *, path: OneProject, **_checked: Any) -> web.StreamResponse:
             actor = await self._access.project(request, path.project_id, ready=True)
             _, _, tail = request.rel_url.raw_path_qs.partition(f"/{path.project_id}/")
-            headers = {k: request.headers[k] for k in ("Content-Type", "Accept", "Idempotency-Key") if k in request.headers}
+            headers = {k: request.headers[k] for k in (*_GIVEN, *operation.headers) if k in request.headers}
             body = request.content.iter_chunked(_PIECE) if operation.takes else await request.read() if operation.body else None
             async with self._clients[service].forward(
                 operation.method,
@@ -50,8 +51,8 @@ class Forward:
                 seconds=operation.seconds,
                 streams=operation.streams,
             ) as answer:
-                if not operation.scope.endswith(":read") and answer.status < web.HTTPBadRequest.status_code:
-                    await self._audit(request, operation, path.project_id)
+                if (action := _action(operation, answer)) is not None:
+                    await self._audit(request, action, path.project_id)
                 passed = {k: answer.headers[k] for k in _PASSED if k in answer.headers}
                 if not operation.gives:
                     return web.Response(status=answer.status, headers=passed, body=await answer.read())
@@ -64,6 +65,13 @@ class Forward:
 
         return handle
 
-    async def _audit(self, request: web.Request, operation: Operation, project: str) -> None:
+    async def _audit(self, request: web.Request, action: str, project: str) -> None:
         actor = request[ACTOR]
-        await self._people.audit(actor.organization or "", actor.subject, f"{operation.method} {operation.path}", project)
+        await self._people.audit(actor.organization or "", actor.subject, action, project)
+
+
+def _action(operation: Operation, answer: ClientResponse) -> str | None:
+    """What stands in the audit record: an operation that is not for reading, or what one for reading says that it changed."""
+    if answer.status >= web.HTTPBadRequest.status_code:
+        return None
+    return answer.headers.get(AUDITED) if operation.scope.endswith(":read") else f"{operation.method} {operation.path}"

@@ -71,7 +71,7 @@ class Messages:
 
     async def send(self, request: web.Request, *, path: OneProject, body: NewMessage) -> Ordered:
         """Orders a message. The same Idempotency-Key is the same order."""
-        actor = await self._access.project(request, path.project_id, ready=True)
+        actor = await self._access.project(request, path.project_id, ready=True, asking=("conversations:read", "numbers:read"))
         base = f"/internal/projects/{path.project_id}"
         addresses, number = ((body.address,) if body.address else ()), body.number_id
         if body.contact_id is not None:

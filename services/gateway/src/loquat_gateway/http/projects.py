@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 
 from loquat_gateway.adapters.people import People
 from loquat_gateway.http.access import Access
-from loquat_gateway.http.views import OneProject, Project, ProjectList
+from loquat_gateway.http.views import OneProject, Page, Project, ProjectList
 
 _LONGEST_KEY: Final = 200
 
@@ -38,6 +38,12 @@ class Grace(BaseModel):
     grace_seconds: int = Field(default=0, ge=0, le=30 * 86_400)
 
 
+class ProjectsPage(Page):
+    """A page of projects."""
+
+    limit: int = Field(default=100, ge=1, le=200)
+
+
 class Projects:
     """The resource `projects`."""
 
@@ -47,8 +53,8 @@ class Projects:
 
     def add_to(self, api: Api) -> None:
         """Adds the routes."""
-        api.route("POST", "/v1/projects", self.create, summary="Create a project", status=202, scope="projects:write", errors=(503,))
-        api.route("GET", "/v1/projects", self.list, summary="List projects", scope="projects:read")
+        api.route("POST", "/v1/projects", self.create, summary="Create a project", status=202, scope="projects:write", errors=(409, 503))
+        api.route("GET", "/v1/projects", self.list, summary="List projects", scope="projects:read", errors=(400,))
         api.route(
             "GET",
             "/v1/projects/{project_id}",
@@ -86,23 +92,24 @@ class Projects:
         order = CreateProject(project_id=project, organization_id=actor.organization, name=body.name, ordered_by=actor.subject)
         await self._order(order, project, order_id(project, "create"))
         requested = await self._people.request_project(project, actor.organization, body.name)
+        if self._access.gone(requested):
+            raise Problem(409, "project_deleted", "The project of this order was deleted", "Use another Idempotency-Key for a new one")
         await self._people.audit(actor.organization, actor.subject, "project.create", project)
         return Project.requested(requested.project_id, requested.organization, requested.name, requested.at)
 
-    async def list(self, request: web.Request) -> ProjectList:
+    async def list(self, request: web.Request, *, query: ProjectsPage) -> ProjectList:
         """The organization's projects, newest first."""
         actor = request[ACTOR]
-        return ProjectList.model_validate(
-            await self._provisioner.call("GET", "/internal/projects", actor=actor, query={"organization_id": actor.organization or ""})
-        )
+        asked = {"organization_id": actor.organization or "", **{k: str(v) for k, v in query.model_dump(exclude_none=True).items()}}
+        return ProjectList.model_validate(await self._provisioner.call("GET", "/internal/projects", actor=actor, query=asked))
 
     async def get(self, request: web.Request, *, path: OneProject) -> Project:
         """One project."""
-        actor = await self._access.project(request, path.project_id)
+        actor = await self._access.project(request, path.project_id, asking=("projects:read",))
         try:
             shown = Project.model_validate(await self._provisioner.call("GET", f"/internal/projects/{path.project_id}", actor=actor))
         except Problem as problem:
-            requested = await self._people.requested(path.project_id)
+            requested = await self._access.requested(path.project_id)
             if problem.status != web.HTTPNotFound.status_code or requested is None or self._access.known(path.project_id):
                 raise
             return Project.requested(requested.project_id, requested.organization, requested.name, requested.at)

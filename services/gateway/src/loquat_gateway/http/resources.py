@@ -227,25 +227,34 @@ class Resources:
 
     async def found(self, request: web.Request, *, path: JustConversation, query: MessagesPage) -> views.MessagePage:
         """The same, without the project: it is looked for in the organization's."""
-        projects = [query.project_id] if query.project_id else self._access.projects(request[ACTOR])
+        page = Page(cursor=query.cursor, limit=query.limit)
+        if query.project_id is not None:
+            return await self.messages(
+                request, path=OneConversation(project_id=query.project_id, conversation_id=path.conversation_id), query=page
+            )
+        projects = self._access.projects(request[ACTOR])
         if len(projects) > _SEARCHED:
             raise Problem(
                 422, "invalid_request", "The request is not valid", f"query.project_id is needed: there are more than {_SEARCHED} projects"
             )
-        page = Page(cursor=query.cursor, limit=query.limit)
         paths = [OneConversation(project_id=p, conversation_id=path.conversation_id) for p in projects]
-        for answer in await asyncio.gather(*(self._perhaps(request, one, page) for one in paths)):
-            if answer is not None:
-                return answer
+        answers = await asyncio.gather(*(self._perhaps(request, one, page) for one in paths))
+        if (found := next((a for a in answers if isinstance(a, views.MessagePage)), None)) is not None:
+            return found
+        if (away := next((a for a in answers if isinstance(a, Problem)), None)) is not None:
+            raise away  # it may be there
         raise not_found("conversation")
 
-    async def _perhaps(self, request: web.Request, path: OneConversation, page: Page) -> views.MessagePage | None:
+    async def _perhaps(self, request: web.Request, path: OneConversation, page: Page) -> views.MessagePage | Problem | None:
+        """Its messages; None: the project does not have it, or is on its way out; a problem: who should know does not answer now."""
         try:
             return await self.messages(request, path=path, query=page)
         except Problem as problem:
-            if problem.status == web.HTTPNotFound.status_code:
+            if problem.status in {web.HTTPNotFound.status_code, web.HTTPConflict.status_code}:
                 return None
-            raise
+            if problem.status < web.HTTPInternalServerError.status_code:
+                raise
+            return problem
 
     async def ledger(self, request: web.Request, *, path: OneProject) -> views.Ledger:
         """Where every accepted event is."""

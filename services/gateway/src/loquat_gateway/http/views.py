@@ -65,9 +65,10 @@ class Project(BaseModel):
 
 
 class ProjectList(BaseModel):
-    """Newest first."""
+    """Newest first; `next_cursor` is null on the last page."""
 
     items: list[Project]
+    next_cursor: str | None
 
 
 class Number(BaseModel):
@@ -247,10 +248,11 @@ class DeadLetterDetail(DeadLetter):
 
 
 class DeadLetterList(BaseModel):
-    """Newest first, of all consumers. `unavailable` names consumers that did not answer."""
+    """Newest first, of all consumers; `next_cursor` is null on the last page. `unavailable` names consumers that did not answer."""
 
     items: list[DeadLetter]
     unavailable: list[str]
+    next_cursor: str | None
 
 
 class Ledger(BaseModel):

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import asyncpg
-from loquat_common.db import DatabaseAway, is_gone
+from loquat_common.db import CONNECT_LIMIT, GONE, DatabaseAway, is_gone
+from loquat_common.settings import ClusterAddress
 from loquat_common.sql import Ident, compose
 
-from loquat_provisioner.domain.life import CONNECTIONS, LOGINS, SIZE_LIMIT, Login, Names, StepFailed
+from loquat_provisioner.adapters import logins, shared
+from loquat_provisioner.domain.life import LOGINS, SIZE_LIMIT, Login, Names, StepFailed
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 Connect = Callable[[str], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
-_ROUNDS: Final = 4096  # PostgreSQL's own default of scram_iterations
+
+ClusterRefused = asyncpg.PostgresError
+"""What a cluster answers to a statement of ours that it does not take."""
 
 
-def verifier(password: str) -> str:
-    """The SCRAM verifier, made here: no password travels in SQL text, and the reaper can put it back without knowing the password."""
-    salt = os.urandom(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ROUNDS)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    return f"SCRAM-SHA-256${_ROUNDS}:{_text(salt)}${_text(stored)}:{_text(server)}"
+def connector(address: ClusterAddress) -> Connect:
+    """Opens databases of a cluster as loquat_provisioner."""
 
+    async def connect(database: str) -> Connection:
+        return await asyncpg.connect(
+            host=address.host,
+            port=address.port,
+            user="loquat_provisioner",
+            password=address.password.get_secret_value(),
+            database=database,
+            timeout=CONNECT_LIMIT,
+            command_timeout=60,  # CREATE and DROP DATABASE wait for a checkpoint under load
+            statement_cache_size=0,
+        )
 
-def _text(value: bytes) -> str:
-    return base64.b64encode(value).decode()
+    return connect
 
 
 class ProjectDatabases:
@@ -66,7 +71,8 @@ class ProjectDatabases:
         return self._admin
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncGenerator[Connection]:
+    async def alone(self) -> AsyncGenerator[Connection]:
+        """The connection to database `postgres` for as long as the block lasts."""
         async with self._turn:
             try:
                 yield await self.admin()
@@ -84,13 +90,29 @@ class ProjectDatabases:
                 raise DatabaseAway(type(error).__name__) from error
             raise
 
+    @asynccontextmanager
+    async def inside(self, database: str) -> AsyncGenerator[Connection]:
+        """A connection of its own to a database."""
+        connection = await self._open(database)
+        try:
+            yield connection
+        except Exception as error:
+            if is_gone(error):
+                raise DatabaseAway(type(error).__name__) from error
+            raise
+        finally:
+            try:
+                await connection.close(timeout=5)
+            except GONE:
+                connection.terminate()
+
     async def template(self) -> str:
         """The newest sealed template.
 
         Raises:
             StepFailed: none is sealed yet.
         """
-        async with self._alone() as admin:
+        async with self.alone() as admin:
             return await self._template(admin)
 
     async def _template(self, admin: Connection) -> str:
@@ -104,7 +126,7 @@ class ProjectDatabases:
 
     async def clone(self, names: Names) -> None:
         """The database, closed to everybody."""
-        async with self._alone() as admin:
+        async with self.alone() as admin:
             if await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", names.database):
                 return
             await admin.execute(
@@ -118,7 +140,7 @@ class ProjectDatabases:
     async def shut(self, names: Names) -> None:
         """Nothing for the public (database rights are not copied by a clone), CONNECT for the services; the owner role."""
         database = Ident(names.database)
-        async with self._alone() as admin:
+        async with self.alone() as admin:
             await admin.execute(compose("REVOKE ALL ON DATABASE {database} FROM PUBLIC", database=database))
             await admin.execute(compose("GRANT CONNECT ON DATABASE {database} TO loquat_service", database=database))
             if not await admin.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", names.owner):
@@ -126,61 +148,50 @@ class ProjectDatabases:
 
     async def open(self, names: Names, project: str, epoch: int) -> None:
         """Lets connections in (so far only services may) and gives the schema to its project."""
-        async with self._alone() as admin:
+        async with self.alone() as admin:
             await admin.execute(compose("ALTER DATABASE {database} ALLOW_CONNECTIONS true", database=Ident(names.database)))
             await admin.execute(
                 "INSERT INTO loquat_operations.projects (database, size_limit) VALUES ($1, $2) ON CONFLICT DO NOTHING",
                 names.database,
                 SIZE_LIMIT,
             )
-            inside = await self._open(names.database)
-            try:
+            async with self.inside(names.database) as inside:
                 await inside.execute("SELECT loquat.open_project($1, $2)", project, epoch)
-            finally:
-                await inside.close(timeout=5)
 
     async def logins(self, names: Names, passwords: Mapping[Login, str]) -> None:
-        """The project's logins; each may connect to this database alone, and starts as the owner role."""
-        async with self._alone() as admin:
+        """The project's logins; each may connect to this database alone, and starts as the owner role. One without a password is closed."""
+        async with self.alone() as admin:
             for kind in LOGINS:
                 async with admin.transaction():
-                    await self._login(admin, names, kind, verifier(passwords[kind]))
+                    await logins.make(admin, names, kind, passwords.get(kind))
 
-    async def _login(self, admin: Connection, names: Names, kind: Login, secret: str) -> None:
-        role = names.login(kind)
-        known = await admin.fetchval("SELECT true FROM loquat_operations.logins WHERE rolname = $1", role)
-        if known:
-            return
-        places = {"role": Ident(role), "owner": Ident(names.owner), "database": Ident(names.database)}
-        create = await admin.fetchval(
-            "SELECT format('CREATE ROLE %I LOGIN NOINHERIT PASSWORD %L CONNECTION LIMIT %s', $1::text, $2::text, $3::int)",
-            role,
-            secret,
-            CONNECTIONS[kind],
-        )
-        await admin.execute(create)
-        await admin.execute(compose("GRANT {owner} TO {role} WITH INHERIT FALSE, SET TRUE", **places))
-        await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} SET role = {owner}", **places))
-        await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} SET search_path = public", **places))
-        await admin.execute(compose("GRANT CONNECT ON DATABASE {database} TO {role}", **places))  # no TEMPORARY, no CREATE
-        await admin.execute(
-            "INSERT INTO loquat_operations.logins VALUES ($1, $2, $3, $4, $5)",
-            role,
-            names.database,
-            secret,
-            CONNECTIONS[kind],
-            [f"role={names.owner}", "search_path=public"],
-        )
+    async def let_in(self, names: Names) -> None:
+        """Rights and settings that go with the database, not with its logins: another one has taken its place."""
+        database = Ident(names.database)
+        async with self.alone() as admin, admin.transaction():
+            await admin.execute(compose("REVOKE ALL ON DATABASE {database} FROM PUBLIC", database=database))
+            await admin.execute(compose("GRANT CONNECT ON DATABASE {database} TO loquat_service", database=database))
+            for kind in LOGINS:
+                await admin.execute(
+                    compose("GRANT CONNECT ON DATABASE {database} TO {role}", database=database, role=Ident(names.login(kind)))
+                )
+                await logins.put_right(admin, names.login(kind))
 
     async def drop(self, names: Names) -> None:
-        """The database is closed first: no session comes back between the termination and the drop, and none that still ends holds up a role."""
+        """The database is closed first: no session comes back between the termination and the drop, and none that still ends holds up a role.
+
+        Raises:
+            StepFailed: a copy of it that is no project's own yet needs its roles.
+        """
         database, roles = Ident(names.database), [*(names.login(kind) for kind in LOGINS), names.owner]
-        async with self._alone() as admin:
+        async with self.alone() as admin:
             open_ = "SELECT true FROM pg_database WHERE datname = $1 AND datconnlimit <> -2"  # -2: a drop was cut off, only another one is possible
             if await admin.fetchval(open_, names.database):
                 await admin.execute(compose("ALTER DATABASE {database} ALLOW_CONNECTIONS false", database=database))
             await admin.execute(compose("DROP DATABASE IF EXISTS {database} WITH (FORCE)", database=database))
-            for role in roles:
-                await admin.execute(compose("DROP ROLE IF EXISTS {role}", role=Ident(role)))
+            visitors = "SELECT rolname FROM pg_roles WHERE rolname ~ ('^' || $1 || '_(dump|restore)_')"  # their errand was cut off
+            for role in [r["rolname"] for r in await admin.fetch(visitors, names.database)] + roles:
+                await shared.drop_role(admin, role)
+            await shared.drop_left(admin)
             await admin.execute("DELETE FROM loquat_operations.logins WHERE database = $1", names.database)
             await admin.execute("DELETE FROM loquat_operations.projects WHERE database = $1", names.database)

@@ -14,32 +14,41 @@ import asyncpg
 from loquat_common import metrics
 from loquat_common.db import DatabaseAway, is_gone
 from loquat_common.logs import get_logger
-from loquat_common.sql import Ident, compose
 
+from loquat_provisioner.adapters import logins, shared
 from loquat_provisioner.adapters.databases import ProjectDatabases
+from loquat_provisioner.domain.life import Names
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-TENANT: Final = "^p_[0-9a-f]{12}_(bot|editor|direct)$"
+TENANT: Final = "^p_[0-9a-f]{12}_(bot|editor|direct|(dump|restore)_[0-9a-f]{8})$"
 
+# A dump's or a restore's one-time login ends with its errand; what is left of one after hours has nobody who waits for it.
 _OVER_AGE: Final = """
 SELECT pid, usename, reason, pg_terminate_backend(pid)
-FROM (SELECT pid, usename, CASE
-          WHEN state = 'active' AND clock_timestamp() - query_start > $2 THEN 'statement'
-          WHEN state LIKE 'idle in transaction%' AND clock_timestamp() - state_change > $3 THEN 'idle in transaction'
-          WHEN clock_timestamp() - xact_start > $4 THEN 'transaction'
-          WHEN state = 'idle' AND clock_timestamp() - state_change > $5 THEN 'idle'
+FROM (SELECT s.pid, s.usename, CASE
+          WHEN l.closed OR p.closed_for_size AND s.usename !~ '_editor$' THEN 'closed'
+          WHEN s.usename ~ '_(dump|restore)_' THEN CASE WHEN clock_timestamp() - s.backend_start > interval '2 hours' THEN 'errand' END
+          WHEN s.state = 'active' AND clock_timestamp() - s.query_start > coalesce(p.statement_age, $2) THEN 'statement'
+          WHEN s.state LIKE 'idle in transaction%' AND clock_timestamp() - s.state_change > $3 THEN 'idle in transaction'
+          WHEN clock_timestamp() - s.xact_start > coalesce(p.transaction_age, $4) THEN 'transaction'
+          WHEN s.state = 'idle' AND clock_timestamp() - s.state_change > $5 THEN 'idle'
       END AS reason
-      FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename ~ $1) AS sessions
+      FROM pg_stat_activity AS s LEFT JOIN loquat_operations.projects AS p ON p.database = s.datname
+      LEFT JOIN loquat_operations.logins AS l ON l.rolname = s.usename
+      WHERE s.backend_type = 'client backend' AND s.usename ~ $1) AS sessions
 WHERE reason IS NOT NULL"""
 
-# What a login can change of itself: its settings (here, elsewhere and for all databases) and its password.
+# What a login can change of itself: its settings (here, elsewhere and for all databases) and its password. And what it shall be may have
+# changed: whether it may enter, how many connections it may have.
 _CHANGED: Final = """
-SELECT l.rolname, l.database, l.verifier, l.settings,
-    ARRAY(SELECT d.datname FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase WHERE s.setrole = r.oid) AS places
+SELECT l.rolname
 FROM loquat_operations.logins AS l JOIN loquat_operations.tenant_passwords AS p USING (rolname) JOIN pg_roles AS r USING (rolname)
+LEFT JOIN loquat_operations.projects AS o USING (database)
 WHERE p.digest IS DISTINCT FROM sha256(convert_to(l.verifier, 'UTF8'))
+   OR p.rolcanlogin = (l.closed OR coalesce(o.closed_for_size, false) AND l.rolname !~ '_editor$')
+   OR p.rolconnlimit <> l.connection_limit
    OR (SELECT coalesce(array_agg(d.datname || ':' || array_to_string(s.setconfig, ';')), '{}')
        FROM pg_db_role_setting AS s LEFT JOIN pg_database AS d ON d.oid = s.setdatabase WHERE s.setrole = r.oid)
       <> ARRAY[l.database || ':' || array_to_string(l.settings, ';')]"""
@@ -107,41 +116,27 @@ class Reaper:
 
     async def sweep(self, admin: Connection) -> list[str]:
         """Ends what is too old, puts back what a login changed of itself; a line per act."""
-        ages = self._ages
+        ages, queues = self._ages, await shared.end_queues(admin)
         ended = await admin.fetch(_OVER_AGE, TENANT, ages.statement, ages.idle_in_transaction, ages.transaction, ages.idle, timeout=10)
         for row in ended:
             metrics.reaped.labels(row["reason"]).inc()
             self._log.info("reaper.ended", login=row["usename"], reason=row["reason"])
         changed = await admin.fetch(_CHANGED, timeout=10)
-        back = [row["rolname"] for row in changed if await self._put_back(admin, row)]
-        return [f"ended {r['usename']}: {r['reason']}" for r in ended] + [f"put back {name}" for name in back]
+        back = [row["rolname"] for row in changed if await self._put_back(admin, row["rolname"])]
+        return queues + [f"ended {r['usename']}: {r['reason']}" for r in ended] + [f"put back {name}" for name in back]
 
-    async def _put_back(self, admin: Connection, login: asyncpg.Record) -> bool:
+    async def _put_back(self, admin: Connection, name: str) -> bool:
         """False: the next sweep tries again, and nobody of that login is in the way any more."""
-        name = login["rolname"]
         try:
             async with admin.transaction():
                 await admin.execute(f"SET LOCAL lock_timeout = '{_HELD}s'")
-                await self._reassert(admin, login)
+                await logins.put_right(admin, name)
         except _IN_THE_WAY as error:
             await admin.execute(_END, [name], timeout=5)
             self._log.warning("reaper.in_the_way", login=name, sqlstate=error.sqlstate)
             return False
         self._log.warning("reaper.put_back", login=name)
         return True
-
-    async def _reassert(self, admin: Connection, login: asyncpg.Record) -> None:
-        role, database = Ident(login["rolname"]), Ident(login["database"])
-        await admin.execute(
-            await admin.fetchval("SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", login["rolname"], login["verifier"])
-        )
-        await admin.execute(compose("ALTER ROLE {role} RESET ALL", role=role))
-        for place in login["places"]:
-            await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} RESET ALL", role=role, database=Ident(place)))
-        for setting in login["settings"]:
-            key, _, value = setting.partition("=")
-            names = {"role": role, "database": database, "key": Ident(key), "value": Ident(value)}
-            await admin.execute(compose("ALTER ROLE {role} IN DATABASE {database} SET {key} = {value}", **names))
 
     async def weigh(self, admin: Connection) -> list[str]:
         """Over its limit a project keeps only its editor, through which the API deletes; below 90 % the others come back."""
@@ -157,14 +152,11 @@ class Reaper:
         return acts
 
     async def _close(self, admin: Connection, database: str, *, over: bool) -> None:
-        logins = [f"{database}_{kind}" for kind in ("bot", "direct")]
+        shut = [Names(database).login(kind) for kind in ("bot", "direct")]
         async with admin.transaction():
             await admin.execute(f"SET LOCAL lock_timeout = '{_HELD}s'")
-            for login in logins:
-                places = {"role": Ident(login)}
-                await admin.execute(
-                    compose("ALTER ROLE {role} NOLOGIN", **places) if over else compose("ALTER ROLE {role} LOGIN", **places)
-                )
             await admin.execute("UPDATE loquat_operations.projects SET closed_for_size = $2 WHERE database = $1", database, over)
+            for login in shut:
+                await logins.put_right(admin, login)
         if over:
-            await admin.execute(_END, logins, timeout=5)
+            await admin.execute(_END, shut, timeout=5)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from loquat_common.crypto import KeyRing
 from loquat_events.projects import CreateProject, ProjectState
 
-from loquat_provisioner.domain.life import CREATION, LOGINS, Login, Names
+from loquat_provisioner.domain.life import CREATION, KEPT, Login, Names
 
 if TYPE_CHECKING:
     import asyncpg
@@ -33,6 +33,9 @@ class Project:
     created_at: datetime
     ready_at: datetime | None
     delete_at: datetime | None
+    origin: str | None
+    """The copy that it begins as, in place of the template, and `former`: the database that this is a copy of."""
+    former: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +56,36 @@ class Store:
     def __init__(self, pool: Pool, ring: KeyRing) -> None:
         self._pool, self._ring = pool, ring
 
-    async def accept(self, order: CreateProject) -> None:
-        """The project exists from now on. Harmless when repeated."""
+    async def accept(self, order: CreateProject) -> Project:
+        """The project exists from now on. Harmless when repeated. One that begins as a copy has the epoch after the copy's."""
         await self._pool.execute(
-            "INSERT INTO projects (project_id, organization_id, name, state) VALUES ($1, $2, $3, 'creating') ON CONFLICT DO NOTHING",
+            "INSERT INTO projects (project_id, organization_id, name, state, origin, former, epoch)"
+            " SELECT $1, $2, $3, 'creating', b.database, p.database, coalesce(b.epoch + 1, 1)"
+            " FROM (SELECT) AS one LEFT JOIN backups AS b ON b.backup_id = $4 LEFT JOIN projects AS p ON p.project_id = b.project_id"
+            " ON CONFLICT DO NOTHING",
             order.project_id,
             order.organization_id,
             order.name,
+            order.origin,
         )
+        project = await self.get(order.project_id)
+        if project is None:
+            raise LookupError(order.project_id)
+        return project
 
     async def get(self, project: str) -> Project | None:
         """One project."""
         row = await self._pool.fetchrow("SELECT * FROM projects WHERE project_id = $1", project)
         return Project(**row) if row else None
 
-    async def of_organization(self, organization: str, limit: int) -> list[Project]:
-        """An organization's projects, newest first, without those that are gone."""
-        query = "SELECT * FROM projects WHERE organization_id = $1 AND state <> 'deleted' ORDER BY created_at DESC, project_id LIMIT $2"
-        return [Project(**r) for r in await self._pool.fetch(query, organization, limit)]
+    async def of_organization(self, organization: str, limit: int, after: Project | None = None) -> list[Project]:
+        """An organization's projects, newest first, below `after`, without those that are gone."""
+        query = (
+            "SELECT * FROM projects WHERE organization_id = $1 AND state <> 'deleted'"
+            " AND ($3::timestamptz IS NULL OR (created_at, project_id) < ($3, $4::text)) ORDER BY created_at DESC, project_id DESC LIMIT $2"
+        )
+        at, last = (after.created_at, after.project_id) if after is not None else (None, None)
+        return [Project(**r) for r in await self._pool.fetch(query, organization, limit, at, last)]
 
     async def steps(self, projects: list[str]) -> dict[str, list[Step]]:
         """Steps by project, in order."""
@@ -82,7 +97,7 @@ class Store:
 
     async def reserve(self, project: str, cluster: str) -> None:
         """Names and passwords, chosen once, before anything is made with them."""
-        sealed = [self._ring.seal(secrets.token_urlsafe(32).encode(), _place(project, login)) for login in LOGINS]
+        sealed = [self._ring.seal(secrets.token_urlsafe(32).encode(), _place(project, login)) for login in KEPT]
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(
                 "UPDATE projects SET cluster = coalesce(cluster, $2), database = coalesce(database, $3) WHERE project_id = $1",
@@ -93,7 +108,7 @@ class Store:
             await connection.execute(
                 "INSERT INTO credentials SELECT $1, u.login, u.sealed FROM unnest($2::text[], $3::bytea[]) AS u(login, sealed) ON CONFLICT DO NOTHING",
                 project,
-                list(LOGINS),
+                list(KEPT),
                 sealed,
             )
 
@@ -144,6 +159,15 @@ class Store:
             raise LookupError(project)
         return Project(**row)
 
+    async def epoch(self, project: str, epoch: int) -> Project:
+        """Its database is of this epoch now. It never falls."""
+        row = await self._pool.fetchrow(
+            "UPDATE projects SET epoch = greatest(epoch, $2) WHERE project_id = $1 RETURNING *", project, epoch, timeout=5
+        )
+        if row is None:
+            raise LookupError(project)
+        return Project(**row)
+
     async def retried(self, project: str) -> None:
         """Counts its failed steps anew, once for each time that it was given up: the order of a retry comes again like any other."""
         await self._pool.execute(
@@ -167,6 +191,9 @@ class Store:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("DELETE FROM credentials WHERE project_id = $1", project)
             await connection.execute("DELETE FROM steps WHERE project_id = $1", project)
+            await connection.execute("DELETE FROM limits WHERE project_id = $1", project)
+            await connection.execute("DELETE FROM restores WHERE project_id = $1", project)
+            await connection.execute("DELETE FROM backups WHERE project_id = $1", project)
             await connection.execute("UPDATE projects SET state = 'deleted' WHERE project_id = $1", project)
 
 

@@ -9,6 +9,8 @@ from typing import Final, Literal, get_args
 
 Login = Literal["bot", "editor", "direct"]
 LOGINS: Final[tuple[Login, ...]] = get_args(Login)
+KEPT: Final[tuple[Login, ...]] = ("bot", "editor")
+"""Logins whose passwords the platform keeps. Nobody keeps that of the owner's own, which is shown once."""
 CONNECTIONS: Final[Mapping[Login, int]] = {"bot": 6, "editor": 4, "direct": 4}
 """Connections of each login at most: Postgres shares no CPU fairly, so a project gets few (architecture, "Databases")."""
 SIZE_LIMIT: Final = 1 << 30

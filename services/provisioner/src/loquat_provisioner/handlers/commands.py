@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from typing import Final
 
-import asyncpg
 from loquat_common import metrics
 from loquat_common.bus.port import Bus, Dead, Defer, Done, Outcome, Received, Retry
 from loquat_common.crypto import SealBroken
 from loquat_common.db import DatabaseAway, is_gone
 from loquat_common.failpoints import Failpoints
 from loquat_events.catalog import DIRECTORY
-from loquat_events.envelope import AnyEvent, Event, Payload
-from loquat_events.ids import fact_id
+from loquat_events.envelope import AnyEvent
 from loquat_events.projects import (
     CreateProject,
     DeleteProject,
+    DropBackup,
     ProjectDeleted,
     ProjectFailed,
-    ProjectListed,
     ProjectReady,
     ProjectStepped,
+    RestoreBackup,
     RetryProject,
+    TakeBackup,
 )
 
-from loquat_provisioner.adapters.databases import ProjectDatabases
+from loquat_provisioner.adapters import copies
+from loquat_provisioner.adapters.backups import BackupStore
+from loquat_provisioner.adapters.databases import ClusterRefused, ProjectDatabases
 from loquat_provisioner.adapters.starter import StarterBot
 from loquat_provisioner.adapters.store import Project, Store
 from loquat_provisioner.domain.life import TRIES, Names, StepFailed, emptiest, missing
+from loquat_provisioner.handlers.backups import Backups
+from loquat_provisioner.handlers.facts import Facts
+
+_CLONED: Final = 5.0
+"""Seconds until a deletion looks again whether a clone of the project is its own."""
 
 
 class Commands:
@@ -42,10 +49,13 @@ class Commands:
         starter: StarterBot,
         bus: Bus,
         failpoints: Failpoints,
-        clock: Callable[[], datetime],
+        facts: Facts,
+        backups: Backups,
+        kept: BackupStore,
     ) -> None:
         self._store, self._clusters, self._starter = store, clusters, starter
-        self._bus, self._failpoints, self._clock = bus, failpoints, clock
+        self._bus, self._failpoints, self._facts = bus, failpoints, facts
+        self._backups, self._kept = backups, kept
 
     async def handle(self, received: Received) -> Outcome:
         """One order.
@@ -70,6 +80,8 @@ class Commands:
                 return await self._create(order.project_id, retry=True)
             case DeleteProject() as order:
                 return await self._delete(order)
+            case TakeBackup() | RestoreBackup() | DropBackup():
+                return await self._backups.handle(received)
             case _:
                 return Dead(f"{received.event.type} is no order about projects")
 
@@ -83,19 +95,26 @@ class Commands:
             return await self._told(project)  # who wrote so may have died before it was said
         if project.state != "ready":
             project = await self._store.state(project_id, "creating")
-            await self._bus.publish(self._listed(project))
+            await self._bus.publish(self._facts.listed(project))
         steps = (await self._store.steps([project_id]))[project_id]
         for step in missing({s.name for s in steps if s.status == "done"}):
             attempts = next((s.attempts for s in steps if s.name == step), 0)
             if (failure := await self._try(project_id, step)) is not None:
                 return await self._failed(project_id, step, failure, attempts + 1)
+        await self._let_go(project_id)
         if project.state != "ready":  # whoever reads "ready" here can use it everywhere: the directory knows first
             placed = await self._store.get(project_id) or project
-            await self._bus.publish(self._listed(replace(placed, state="ready")))
+            await self._bus.publish(self._facts.listed(replace(placed, state="ready")))
         project = await self._store.state(project_id, "ready")
         stepped = [self._stepped(project_id, s.name) for s in (await self._store.steps([project_id]))[project_id]]
-        ready = self._event(ProjectReady(project_id=project_id, at=project.ready_at or self._clock()), project_id, "ready")
+        ready = self._facts.of(ProjectReady(project_id=project_id, at=project.ready_at or self._facts.now()), project_id, "ready")
         return Done((*stepped, ready))
+
+    async def _let_go(self, project_id: str) -> None:
+        """The copy that it began as is of no more use."""
+        project, _, databases = await self._placed(project_id)
+        if project.origin is not None:
+            await copies.drop(databases, project.origin)
 
     async def _try(self, project_id: str, step: str) -> str | None:
         """None if it succeeded, else the reason, for people."""
@@ -109,7 +128,7 @@ class Commands:
             reason = "the tenant cluster does not answer"
         except SealBroken:
             reason = "the project's passwords do not open with this key ring"
-        except asyncpg.PostgresError as error:
+        except ClusterRefused as error:
             if is_gone(error):
                 raise
             reason = f"the tenant cluster refused: {type(error).__name__} {error.sqlstate}"
@@ -130,10 +149,19 @@ class Commands:
             return
         project, names, databases = await self._placed(project_id)
         match step:
+            case "database" if project.origin is not None:
+                await copies.copy(databases, project.origin, names.database)
             case "database":
                 await databases.clone(names)
             case "close":
                 await databases.shut(names)
+            case "open" if project.former is not None:
+                former = Names(project.former)
+                await copies.renew(databases, names.database, project_id, project.epoch, names, former)
+                self._failpoints.hit("provisioner.open.renewed")
+                await databases.open(names, project_id, project.epoch)
+                self._failpoints.hit("provisioner.open.opened")
+                await copies.inherit(databases, names, former)
             case "open":
                 await databases.open(names, project_id, project.epoch)
             case _:
@@ -157,9 +185,9 @@ class Commands:
         """What is to be said of a failed project: the same facts each time."""
         steps = (await self._store.steps([project.project_id]))[project.project_id]
         step = next(s for s in steps if s.status == "failed")
-        at = step.ended_at or self._clock()
+        at = step.ended_at or self._facts.now()
         failed = ProjectFailed(project_id=project.project_id, step=step.name, reason=step.reason or "", at=at)
-        return Done((self._listed(project), self._event(failed, project.project_id, f"failed {step.name} {at.isoformat()}")))
+        return Done((self._facts.listed(project), self._facts.of(failed, project.project_id, f"failed {step.name} {at.isoformat()}")))
 
     # -- delete
 
@@ -168,7 +196,7 @@ class Commands:
         if project is None or project.state == "deleted":
             return Done()
         if project.state != "deleting":  # said before it is written: an order that comes again says it only if it is not written
-            await self._bus.publish(self._listed(replace(project, state="deleting")))
+            await self._bus.publish(self._facts.listed(replace(project, state="deleting")))
             project = await self._store.state(order.project_id, "deleting")
         left = await self._store.schedule_deletion(order.project_id, order.grace_seconds)
         if left > 0:
@@ -177,31 +205,18 @@ class Commands:
             if project.cluster not in self._clusters:
                 return Dead(f"the cluster {project.cluster} is not set up any more")
             self._failpoints.hit("provisioner.drop.before")
-            await self._clusters[project.cluster].drop(Names(project.database))
+            await copies.drop(self._clusters[project.cluster], *await self._kept.copies(order.project_id))
+            try:
+                await self._clusters[project.cluster].drop(Names(project.database))
+            except StepFailed as failure:
+                return Defer(_CLONED, str(failure))
             self._failpoints.hit("provisioner.drop.after")
         await self._bus.remove(DIRECTORY, project=order.project_id, lane="project")
-        await self._bus.publish(self._event(ProjectDeleted(project_id=order.project_id, at=self._clock()), order.project_id, "deleted"))
+        await self._bus.publish(
+            self._facts.of(ProjectDeleted(project_id=order.project_id, at=self._facts.now()), order.project_id, "deleted")
+        )
         await self._store.forget(order.project_id)
         return Done()
 
-    # -- events
-
-    def _event(self, data: Payload, project: str, what: str) -> AnyEvent:
-        return Event[Payload].of(
-            data, id=fact_id("project", project, what), source="/provisioner", time=self._clock(), project=project, lane="project"
-        )
-
     def _stepped(self, project: str, step: str) -> AnyEvent:
-        return self._event(ProjectStepped(project_id=project, step=step, status="done", at=self._clock()), project, f"step {step}")
-
-    def _listed(self, project: Project) -> AnyEvent:
-        listed = ProjectListed(
-            project_id=project.project_id,
-            organization_id=project.organization_id,
-            name=project.name,
-            state=project.state,
-            cluster=project.cluster,
-            database=project.database,
-            epoch=project.epoch,
-        )
-        return self._event(listed, project.project_id, f"listed {project.state} {project.epoch}")
+        return self._facts.of(ProjectStepped(project_id=project, step=step, status="done", at=self._facts.now()), project, f"step {step}")

@@ -42,9 +42,10 @@ class ProjectView(BaseModel):
 
 
 class ProjectList(BaseModel):
-    """Projects, newest first."""
+    """Projects, newest first; `next_cursor` is null on the last page."""
 
     items: list[ProjectView]
+    next_cursor: str | None
 
 
 class Credentials(BaseModel):
@@ -58,10 +59,11 @@ class Credentials(BaseModel):
 
 
 class OfOrganization(BaseModel):
-    """Whose projects, and how many at most."""
+    """Whose projects, how many at most, behind which one: its row stays when a project is deleted, so a page can always go on."""
 
     organization_id: str
     limit: int = Field(default=100, ge=1, le=500)
+    cursor: str | None = None
 
 
 class OneProject(BaseModel):
@@ -97,9 +99,14 @@ class ProjectApi:
         actor = request[ACTOR]
         if actor.kind == "user" and actor.organization != query.organization_id:
             raise not_found("organization")
-        projects = await self._store.of_organization(query.organization_id, query.limit)
+        after = None if query.cursor is None else await self._store.get(query.cursor)
+        if query.cursor is not None and (after is None or after.organization_id != query.organization_id):
+            raise Problem(400, "invalid_cursor", "The cursor is none of ours", "Take it from `next_cursor` of the page before")
+        found = await self._store.of_organization(query.organization_id, query.limit + 1, after)
+        projects = found[: query.limit]
         steps = await self._store.steps([p.project_id for p in projects])
-        return ProjectList(items=[_view(p, steps[p.project_id]) for p in projects])
+        more = len(found) > query.limit
+        return ProjectList(items=[_view(p, steps[p.project_id]) for p in projects], next_cursor=projects[-1].project_id if more else None)
 
     async def get(self, request: web.Request, *, path: OneProject) -> ProjectView:
         """One project."""

@@ -1,0 +1,235 @@
+"""The REST API in a test: a real control database, the owning services' real internal APIs, the bus in memory, a clock that is set by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID, uuid4
+
+from aiohttp.test_utils import TestClient, TestServer
+from loquat_bot_runner.http.api import BotApi
+from loquat_common.bootstrap import schema_of
+from loquat_common.bus import deferred
+from loquat_common.bus.memory import MemoryBroker, MemoryBus
+from loquat_common.client import InternalClient
+from loquat_common.crypto import KeyRing
+from loquat_common.db import DatabaseAway
+from loquat_common.deadletters import DeadLetterApi
+from loquat_common.directory import Directory
+from loquat_common.http import Api, Authenticate, internal_auth
+from loquat_common.migrate import load, migrate
+from loquat_common.tokens import Signer, Verifier, new_key
+from loquat_connector.adapters.accounts import Accounts
+from loquat_connector.adapters.numbers import Numbers
+from loquat_connector.http.api import NumberApi
+from loquat_conversation_log.http.api import RecordApi
+from loquat_events.catalog import DIRECTORY, NUMBERS, Service
+from loquat_events.envelope import Event, Payload
+from loquat_events.projects import CreateProject, ProjectListed, ProjectState
+from loquat_gateway.adapters.people import People
+from loquat_gateway.adapters.routing import Routing
+from loquat_gateway.domain.scopes import ALL
+from loquat_gateway.handlers.listed import Listed
+from loquat_gateway.http.access import Access
+from loquat_gateway.http.api import build
+from loquat_gateway.http.deadletters import CONSUMERS, DeadLetters
+from loquat_gateway.http.forward import Forward
+from loquat_gateway.http.messages import Messages
+from loquat_gateway.http.projects import Projects
+from loquat_gateway.http.resources import Resources
+from loquat_gateway.http.webhook import Webhook
+from loquat_provisioner.adapters.store import Store
+from loquat_provisioner.http.api import ProjectApi
+
+from conftest import Platform
+from tests.system.world import until
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+PRIVATE, PUBLIC = new_key()
+ANNA: Final = UUID("00000000-0000-7000-8000-0000000000aa")
+_PACKAGES: Final[dict[Service, str]] = {
+    "gateway": "loquat_gateway",
+    "provisioner": "loquat_provisioner",
+    "connector": "loquat_connector",
+    "bot-runner": "loquat_bot_runner",
+}
+
+
+@dataclass(slots=True)
+class Records:
+    """What conversation-log would read from project databases."""
+
+    away: set[str] = field(default_factory=set[str])
+    held: set[tuple[str, UUID]] = field(default_factory=set[tuple[str, UUID]])
+
+    async def has_conversation(self, project: ProjectListed, conversation: UUID) -> bool:
+        if project.project_id in self.away:
+            raise DatabaseAway("a test")
+        return (project.project_id, conversation) in self.held
+
+    async def messages(self, *_asked: object) -> list[Any]:
+        return []
+
+    async def conversations(self, *_asked: object) -> list[Any]:
+        return []
+
+    async def contacts(self, *_asked: object) -> list[Any]:
+        return []
+
+    async def contact(self, _project: ProjectListed, contact: UUID) -> dict[str, Any]:
+        at, addresses = datetime.now(UTC), [{"kind": "phone", "value": "4915"}]
+        known: dict[str, Any] = {
+            "id": contact,
+            "name": "Anna",
+            "phone_number": "4915",
+            "attributes": {},
+            "created_at": at,
+            "updated_at": at,
+        }
+        return known | {"addresses": addresses, "open_conversations": []}
+
+
+@dataclass(slots=True)
+class Front:
+    """A gateway and what stands behind it."""
+
+    api: Api
+    client: TestClient[Any, Any]
+    pools: dict[Service, Pool]
+    store: Store
+    broker: MemoryBroker
+    directory: Directory
+    records: Records
+    moment: list[timedelta]
+
+    async def key(self, organization: str = "org_a", scopes: Sequence[str] = ALL) -> str:
+        """A key of an organization."""
+        key, pool = f"lq_{uuid4().hex}", self.pools["gateway"]
+        await pool.execute("INSERT INTO organizations VALUES ($1, $1) ON CONFLICT DO NOTHING", organization)
+        await pool.execute(
+            "INSERT INTO api_keys (organization_id, name, digest, scopes) VALUES ($1, 'k', $2, $3)",
+            organization,
+            hashlib.sha256(key.encode()).digest(),
+            list(scopes),
+        )
+        return key
+
+    async def ask(self, key: str, method: str, path: str, json: Any = None, **headers: str) -> tuple[int, Any]:
+        """One call."""
+        sent = {"Authorization": f"Bearer {key}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        async with self.client.request(method, path, json=json, headers=sent) as response:
+            return response.status, (await response.json() if response.content_length else None)
+
+    async def made(self, project: str, organization: str = "org_a", state: ProjectState = "ready") -> None:
+        """The provisioner has it in this state, and this gateway knows."""
+        await self.store.accept(CreateProject(project_id=project, organization_id=organization, name=project, ordered_by="k"))
+        await self.store.state(project, state)
+        listed = ProjectListed(project_id=project, organization_id=organization, name=project, state=state, cluster="c", database=project)
+        event = Event[Payload].of(listed, id=uuid4(), source="/provisioner", time=datetime.now(UTC), project=project, lane="project")
+        await MemoryBus("provisioner", self.broker).publish(event)
+
+        async def known() -> bool:
+            entry = self.directory.get(project)
+            return entry is not None and entry.state == state
+
+        await until(known, "the directory lists it", 5)
+
+    async def noted(self, project: str) -> None:
+        """Until it stands in the gateway's own rows that the directory spoke of it."""
+
+        async def look() -> bool:
+            return bool(
+                await self.pools["gateway"].fetchval("SELECT listed_at IS NOT NULL FROM project_requests WHERE project_id = $1", project)
+            )
+
+        await until(look, "the order is known as answered", 5)
+
+    async def deleted(self, project: str) -> None:
+        """It is gone, and this gateway knows."""
+        await self.store.forget(project)
+        await MemoryBus("provisioner", self.broker).remove(DIRECTORY, project=project, lane="project")
+
+        async def unknown() -> bool:
+            return self.directory.get(project) is None
+
+        await until(unknown, "the directory lists it no more", 5)
+
+    def later(self, **by: float) -> None:
+        """Time goes by."""
+        self.moment[0] += timedelta(**by)
+
+
+def _owners(pools: dict[Service, Pool], directory: Directory, records: Records) -> tuple[Store, dict[Service, Api]]:
+    def auth(service: Service) -> Authenticate:
+        return internal_auth(Verifier({"gateway": PUBLIC}, service))
+
+    nothing, ring, store = (
+        cast("Any", None),
+        KeyRing.from_json(KeyRing.new()),
+        Store(pools["provisioner"], KeyRing.from_json(KeyRing.new())),
+    )
+    apis: dict[Service, Api] = {
+        "provisioner": ProjectApi(store, {}, auth("provisioner")).api,
+        "connector": NumberApi(Numbers(pools["connector"], ring), Accounts(pools["connector"]), 0, lambda: None, auth("connector")).api,
+        "bot-runner": BotApi(nothing, nothing, nothing, nothing, nothing, auth("bot-runner")).api,
+        "conversation-log": RecordApi(cast("Any", records), directory, auth("conversation-log")).api,
+    }
+    for name in CONSUMERS:
+        DeadLetterApi(deferred.DeadLetters(pools[name])).add_to(apis[name])
+    return store, apis
+
+
+@asynccontextmanager
+async def open_front(platform: Platform, broker: MemoryBroker | None = None) -> AsyncGenerator[Front]:
+    """A gateway; with `broker`, another one on the same bus and database."""
+    names: tuple[Service, ...] = (*_PACKAGES, "conversation-log")
+    pools: dict[Service, Pool] = {name: await platform.pool(name) for name in names}
+    for name, pool in pools.items():
+        async with pool.acquire() as connection:
+            await migrate(connection, schema=schema_of(name), component="bus", migrations=deferred.migrations())
+            if name in _PACKAGES:
+                await migrate(connection, schema=schema_of(name), component=name, migrations=load(files(f"{_PACKAGES[name]}.migrations")))
+    broker, people, moment = broker or MemoryBroker(), People(pools["gateway"]), [timedelta()]
+    bus = MemoryBus("gateway", broker)
+    numbers, table, listed = bus.table(NUMBERS), bus.table(DIRECTORY), Listed(people)
+    table.on_change(listed.heard)
+    tasks = [asyncio.create_task(work) for work in (numbers.run(), table.run(), listed.run())]
+    await table.caught_up()
+    directory, records = Directory(table), Records()
+    store, apis = _owners(pools, directory, records)
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + moment[0]
+
+    async with AsyncExitStack() as stack:
+        clients = dict[Service, InternalClient]()
+        for name, api in apis.items():
+            server = await stack.enter_async_context(TestServer(api.app()))
+            clients[name] = InternalClient(str(server.make_url("")), Signer("gateway", PRIVATE), name)
+            await clients[name].start()
+            stack.push_async_callback(clients[name].stop)
+        access = Access(people, directory, clock)
+        public = build(
+            access,
+            Webhook({}, cast("Any", None)),
+            Projects(people, access, clients["provisioner"], bus, clock),
+            Resources(access, people, Routing(numbers), clients),
+            Messages(access, clients["conversation-log"], clients["connector"], bus, clock),
+            DeadLetters(access, people, clients),
+            Forward(access, people, {}, {}),
+        )
+        client = await stack.enter_async_context(TestClient(TestServer(public.app())))
+        yield Front(public, client, pools, store, broker, directory, records, moment)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
