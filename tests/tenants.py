@@ -127,9 +127,9 @@ class Tenants:
         await self.databases.drop(project.names)
 
 
-async def open_tenants(home: Path) -> Tenants:
+async def open_tenants(home: Path, *, durable: bool = False) -> Tenants:
     """A started, bootstrapped cluster with the sealed template."""
-    cluster = Cluster(home, durable=False, settings={**tenant_settings(), **SHORTER}, address_space=ADDRESS_SPACE)
+    cluster = Cluster(home, durable=durable, settings={**tenant_settings(), **SHORTER}, address_space=ADDRESS_SPACE)
     await cluster.start()
     tenants = Tenants(cluster)
     await bootstrap_cluster(cluster.connect, {s.replace("-", "_"): PASSWORD for s in TENANT_SERVICES})

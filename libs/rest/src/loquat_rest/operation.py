@@ -8,6 +8,8 @@ from typing import Final, Literal
 from pydantic import BaseModel, Field
 
 JSON: Final = "application/json"
+AUDITED: Final = "Loquat-Audited"
+"""Header of an inner answer: what an operation of a reading scope changed, for the audit record. It goes no further."""
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -22,8 +24,8 @@ class Operation:
     """One operation below a project.
 
     `path` begins behind the project, such as `/database/tables/{table}`. `body` is a model; or the body is a stream of one of the media types
-    in `takes`. `answer` is a model (None: 204); or the answer is a stream of one of the media types in `gives`. `seconds`: how long an answer
-    may take, a stream's first byte.
+    in `takes`. `answer` is a model (None: 204); or the answer is a stream of one of the media types in `gives`. `headers` of the request go on
+    besides those that every request has. `seconds`: how long an answer may take, a stream's first byte.
     """
 
     method: Method
@@ -38,6 +40,7 @@ class Operation:
     errors: tuple[int, ...] = (404, 409)
     takes: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
     seconds: float = 30.0
 
     @property

@@ -1,9 +1,78 @@
-"""Shapes of the database API: transfer."""
+"""Shapes of the database API: import and export. Both are streams: nothing here has a size, but the project's own limits."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import BaseModel, Field
 
 from loquat_rest.operation import Operation
+from loquat_rest.rows import InTable
 
-OPERATIONS: Final[tuple[Operation, ...]] = ()
+CSV: Final = "text/csv"
+JSONL: Final = "application/x-ndjson"
+LISTED: Final = 100
+"""Bad lines that a report lists; the others are counted."""
+Delimiter = Literal["comma", "semicolon", "tab", "pipe"]
+
+
+class ExportOptions(BaseModel):
+    """CSV as PostgreSQL writes it: null is nothing, an empty text is `""`. JSONL: an object per row, values as everywhere in this API."""
+
+    format: Literal["csv", "jsonl"] = "csv"
+    columns: list[str] | None = Field(default=None, min_length=1, max_length=1600)
+    delimiter: Delimiter = "comma"
+    for_spreadsheet: bool = Field(
+        default=False,
+        description="CSV for Excel and its like: a text that begins with = + - @, a tab or a line end gets a ' in front, or they would run it as a"
+        " formula. Such a file cannot be imported again as it was",
+    )
+
+
+class ImportOptions(BaseModel):
+    """How a file is read. UTF-8. A CSV column that is empty and not quoted is null; `columns` names the columns of a CSV without a header."""
+
+    mode: Literal["all_or_nothing", "best_effort"] = Field(
+        default="all_or_nothing",
+        description="`all_or_nothing`: one transaction, within the project's limit for one. `best_effort`: the good lines become rows as they come",
+    )
+    delimiter: Delimiter = "comma"
+    header: bool = Field(default=True, description="whether the first line of a CSV names its columns")
+    columns: list[str] | None = Field(default=None, min_length=1, max_length=1600)
+
+
+class BadLine(BaseModel):
+    """A line that is no row, and why."""
+
+    line: int = Field(description="from 1, as an editor counts; where a record has several lines, its first one")
+    code: str
+    reason: str
+    column: str | None = None
+    value: str | None = None
+
+
+class ImportReport(BaseModel):
+    """What became of a file. With `all_or_nothing`, bad lines are a problem `import_refused` that lists them the same way, and nothing is there."""
+
+    inserted: int
+    bad: int = Field(description="lines that are no rows")
+    bad_lines: list[BadLine] = Field(description=f"the first {LISTED} of them")
+    stopped_at_line: int | None = Field(default=None, description="there were too many bad lines: nothing was read from here on")
+
+
+_TABLE: Final = "/database/tables/{table}"
+EXPORT: Final = Operation(
+    "GET", f"{_TABLE}/export", "Export rows as CSV or JSONL", "database:read", InTable, query=ExportOptions, gives=(CSV, JSONL)
+)
+IMPORT: Final = Operation(
+    "POST",
+    f"{_TABLE}/import",
+    "Import rows from CSV or JSONL",
+    "database:write",
+    InTable,
+    query=ImportOptions,
+    takes=(CSV, JSONL),
+    answer=ImportReport,
+    seconds=120.0,
+)
+OPERATIONS: Final[tuple[Operation, ...]] = (EXPORT, IMPORT)

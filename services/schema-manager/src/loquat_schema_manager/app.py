@@ -22,7 +22,9 @@ from loquat_schema_manager.adapters.cluster import build_template, system_migrat
 from loquat_schema_manager.adapters.console import Console
 from loquat_schema_manager.adapters.databases import ProjectShapes, opener
 from loquat_schema_manager.adapters.editors import Editors, as_editor
+from loquat_schema_manager.adapters.exports import Exports
 from loquat_schema_manager.adapters.history import History
+from loquat_schema_manager.adapters.imports import Imports
 from loquat_schema_manager.adapters.records import Records
 from loquat_schema_manager.adapters.rows import Rows
 from loquat_schema_manager.adapters.squatters import Squatters
@@ -39,6 +41,7 @@ from loquat_schema_manager.http.mcp import Mcp
 from loquat_schema_manager.http.rows import RowsApi
 from loquat_schema_manager.http.tables import Tables
 from loquat_schema_manager.http.tools import Toolbox, ToolsApi
+from loquat_schema_manager.http.transfer import TransferApi
 from loquat_schema_manager.settings import Settings
 
 
@@ -88,7 +91,7 @@ async def serve(settings: Settings) -> None:
         mcp = Mcp(toolbox)
         life.spawn("mcp", mcp.run())
         own = (Sql(Console(editors, open_database)), Histories(History(editors, told.note)), ToolsApi(toolbox), mcp)
-        for part in (tables, Changes(changes), RowsApi(rows), *own):
+        for part in (tables, Changes(changes), RowsApi(rows), TransferApi(Imports(editors, told.note), Exports(editors)), *own):
             part.add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)

@@ -187,6 +187,16 @@ async def test_a_tenants_session_that_holds_a_lock_is_ended_and_others_are_not(t
     assert await resting.fetchval("SELECT 1") == 1
 
 
+@pytest.mark.promise("P5")
+async def test_a_grant_in_vain_on_a_system_table_does_not_hold_up_a_migration(tenants: Tenants, project: Project) -> None:
+    """It rewrites the table's row in pg_class, with no lock on the table that would tell of it."""
+    sitting = await project.login("bot")
+    await sitting.execute("BEGIN; GRANT SELECT ON public.contacts TO PUBLIC")
+    assert isinstance(await shapes(tenants).bring_forward(target_of(project)), Forward)
+    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError)):
+        await sitting.execute("SELECT 1")
+
+
 @pytest.mark.promise("P4")
 async def test_a_lock_of_the_platforms_own_is_respected_and_the_database_left_for_later(
     tenants: Tenants, project: Project, store: Store

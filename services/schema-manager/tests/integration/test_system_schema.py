@@ -52,6 +52,7 @@ async def test_each_function_has_exactly_the_callers_that_the_design_names(proje
         "record_inbound": {runner, log},
         "begin_run": {runner},
         "commit_run": {runner},
+        "touched_by": {runner},
         "clear_outbox": {runner},
         "record_result": {owner},
         "record_outbound": {log},

@@ -48,6 +48,13 @@ WHERE a.datname = current_database() AND a.usename ~ $1 AND a.pid IN (
   WHERE l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND c.relowner = 'loquat_system'::regrole)"""
 
 
+# purpose: tenants' sessions of this database with a transaction that has written. A GRANT of a right that one has not rewrites the row of a system table in
+# pg_class and is a mere warning: no lock on the table tells of it.
+_END_WRITERS: Final = """
+SELECT a.usename, pg_terminate_backend(a.pid) FROM pg_stat_activity AS a
+WHERE a.datname = current_database() AND a.usename ~ $1 AND a.backend_xid IS NOT NULL"""
+
+
 def opener(clusters: Mapping[str, ClusterAddress]) -> Open:
     """Opens databases of these clusters, with the time-outs of a migration.
 
@@ -132,7 +139,8 @@ class ProjectShapes:
         return Hindered(Hindrance.LOCKED, "its tables are locked")
 
     async def _end_holders(self, target: Target, inside: Connection) -> None:
-        for row in await inside.fetch(_END_HOLDERS, TENANT):
+        ended = await inside.fetch(_END_HOLDERS, TENANT) or await inside.fetch(_END_WRITERS, TENANT)
+        for row in ended:
             self._log.warning("sweep.session_ended", database=target.database, login=row["usename"])
 
     @asynccontextmanager

@@ -81,8 +81,10 @@ class Editors:
         return Place(project, listed.cluster, listed.database, listed.epoch)
 
     @asynccontextmanager
-    async def session(self, project: str, limits: Session | None = None) -> AsyncGenerator[Connection]:
+    async def session(self, project: str, limits: Session | None = None, actor: str = "") -> AsyncGenerator[Connection]:
         """A connection of the project's editor, with no transaction open, fresh: whatever a trigger set in it before is gone.
+
+        `actor` stands in the setting `loquat.actor`, for the history of rows; the tenant may set it to anything.
 
         Raises:
             Problem: 404, 409 as `place`; 503 when the cluster does not answer.
@@ -94,10 +96,12 @@ class Editors:
                     await connection.execute(
                         "SELECT pg_catalog.set_config('statement_timeout', $1, false), pg_catalog.set_config('lock_timeout', $2, false),"
                         " pg_catalog.set_config('default_transaction_read_only', $3, false),"
-                        " pg_catalog.set_config('search_path', 'pg_catalog, public, pg_temp', false)",
+                        " pg_catalog.set_config('search_path', 'pg_catalog, public, pg_temp', false),"
+                        " pg_catalog.set_config('loquat.actor', $4, false)",
                         str(limits.statement_ms),
                         str(limits.lock_ms),
                         "on" if limits.read_only else "off",
+                        actor,
                     )
                     yield connection
                 finally:

@@ -31,12 +31,15 @@ class Store:
         self._pool, self._chance = pool, chance
 
     async def note(self, targets: Sequence[Target]) -> None:
-        """Databases that there are. Known ones stay as they are."""
+        """Databases that there are. Known ones stay as they are, but for one of a new epoch: a restored backup may be of an older shape."""
         await self._pool.execute(
-            "INSERT INTO databases (cluster, database, project_id) SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING",
+            "INSERT INTO databases (cluster, database, project_id, epoch) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])"
+            " ON CONFLICT (cluster, database) DO UPDATE SET epoch = excluded.epoch, version = 0, attempts = 0, reason = NULL, next_at = now()"
+            " WHERE databases.epoch < excluded.epoch",
             [t.cluster for t in targets],
             [t.database for t in targets],
             [t.project_id for t in targets],
+            [t.epoch for t in targets],
         )
 
     async def forget(self, projects: Sequence[str]) -> None:
@@ -46,6 +49,7 @@ class Store:
             " (SELECT cluster, database FROM databases WHERE project_id = ANY ($1) FOR UPDATE SKIP LOCKED)",
             list(projects),
         )
+        await self._pool.execute("DELETE FROM change_sets WHERE project_id = ANY ($1)", list(projects))
 
     async def work(self, version: int, attempt: Callable[[Target], Awaitable[Outcome]]) -> Outcome | None:
         """Brings one database that is behind `version` forward by `attempt`, and remembers what came of it. None if none is due.

@@ -22,6 +22,7 @@ class Target:
     cluster: str
     database: str
     project_id: str
+    epoch: int = 1
 
 
 class Hindrance(Enum):

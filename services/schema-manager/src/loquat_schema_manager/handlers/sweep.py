@@ -36,7 +36,7 @@ class Sweep:
         if not isinstance(data, ProjectListed) or data.state in {"deleting", "deleted"}:
             self._changed[key.partition(":")[0]] = None
         elif data.state == "ready" and data.cluster is not None and data.database is not None:
-            self._changed[data.project_id] = Target(data.cluster, data.database, data.project_id)
+            self._changed[data.project_id] = Target(data.cluster, data.database, data.project_id, data.epoch)
         else:
             return
         self._wake.set()

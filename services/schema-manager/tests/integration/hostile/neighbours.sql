@@ -46,7 +46,7 @@ SELECT pg_advisory_unlock_all()
 -- bot: privilege
 SELECT pg_notify('x', 'y')
 
--- bot: harmless
+-- bot: harmless or limit
 LISTEN x; NOTIFY x, 'y'
 
 -- bot: limit

@@ -16,7 +16,8 @@ BEGIN
          proname ~ '^pg_(try_)?advisory'                                  -- the lock table is shared by all projects
       OR proname ~ '^(lo_|lowrite$|loread$)'                              -- large objects have no schema and no quota of their own
       OR proname = 'pg_notify'                                            -- NOTIFY the command cannot be revoked, see cluster.conf
-      OR proname ~ '^pg_stat_get_(activity|backend|progress|db_|wal|replication|slru|subscription|io|bgwriter|checkpointer|archiver)'
+      OR proname ~ '^pg_stat_get_(activity|backend|progress|db_|wal|replication|slru|subscription|io|bgwriter|checkpointer|archiver|buf_alloc|recovery)'
+      OR proname ~ '^pg_(control_|current_wal_|last_wal_|last_committed_xact|xact_commit_timestamp|available_wal_|wal_summary_)'  -- how busy others are
       OR proname IN ('pg_lock_status', 'pg_blocking_pids', 'pg_safe_snapshot_blocking_pids', 'pg_isolation_test_session_is_blocked',
                      'pg_prepared_xact', 'pg_get_replication_slots', 'pg_show_replication_origin_status', 'pg_stat_get_wal_senders',
                      'pg_stat_get_wal_receiver', 'pg_tablespace_databases', 'pg_tablespace_size', 'pg_database_size',
@@ -54,4 +55,20 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO loquat_service', f); END LOOP;
 END $$;
 REVOKE ALL ON pg_catalog.pg_db_role_setting FROM PUBLIC;
--- pg_roles and pg_largeobject_metadata stay readable: pg_dump as the editor (export) reads them. Role names are random.
+GRANT SELECT ON pg_catalog.pg_db_role_setting TO loquat_dump;      -- pg_dump's custom format asks for the database's own settings
+REVOKE ALL ON pg_catalog.pg_shdepend FROM PUBLIC;           -- how many objects every other project has
+-- pg_roles and pg_largeobject_metadata stay readable: pg_dump as a tenant (export) reads them. Role names are random.
+
+-- A limit on waiting for locks that a tenant cannot set aside. CREATE RULE, CREATE TRIGGER, REFERENCES and ATTACH PARTITION wait for a strong lock on
+-- whatever table they name, also the system's and the cluster's own (pg_database, pg_authid), and are asked for the right to it afterwards; all who
+-- come later wait behind them. Two sessions of one tenant kept everybody out of the cluster so, for as long as they liked. lock_timeout is the
+-- tenant's to set; between this trigger and its command no statement of the tenant's can come. It holds to the end of the transaction.
+CREATE SCHEMA loquat_walls;                                 -- the superuser's: whoever could change the trigger would become superuser
+CREATE FUNCTION loquat_walls.limit_lock_wait() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF session_user ~ '^p_[0-9a-f]{12}_' AND current_setting('lock_timeout')::interval NOT BETWEEN interval '1 ms' AND interval '1 s' THEN
+    PERFORM set_config('lock_timeout', '1s', true);
+  END IF;
+END $$;
+REVOKE ALL ON FUNCTION loquat_walls.limit_lock_wait FROM PUBLIC;
+CREATE EVENT TRIGGER limit_lock_wait ON ddl_command_start EXECUTE FUNCTION loquat_walls.limit_lock_wait();
