@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -14,10 +14,25 @@ import asyncpg
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-    Pool = asyncpg.Pool[asyncpg.Record]
     Connection = PoolConnectionProxy[asyncpg.Record]
 
+_ROLLBACK = "ROLLBACK; SELECT pg_catalog.pg_stat_force_next_flush()"
+"""The session's row counters are handed over, or the next transaction's result would count rows that were rolled back."""
+_NOT_OPEN = "LQ003"  # the event is not open at this version
+_TAKEN = asyncpg.UniqueViolationError.sqlstate
 _ACQUIRE_LIMIT = 5.0  # seconds for a connection of the project's few
+
+
+class Connections(Protocol):
+    """Where connections come from: the worker's pool, or a test's throw-away database."""
+
+    def acquire(self, *, timeout: float) -> Awaitable[Any]:
+        """One."""
+        ...
+
+    def release(self, connection: Any, *, timeout: float) -> Awaitable[None]:
+        """Takes it back."""
+        ...
 
 
 class Superseded(Exception):
@@ -55,8 +70,8 @@ class Database:
     Effects outside of this transaction (an HTTP call, say) may happen more than once: `ctx.event.id` is their idempotency key.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._connection: Connection | None = None
         self._gate = asyncio.Lock()
 
@@ -99,10 +114,17 @@ class Database:
         async with self._gate:
             if self._connection is None:
                 with _answering():
-                    connection = await self._pool.acquire(timeout=_ACQUIRE_LIMIT)
-                    await connection.execute("BEGIN")
-                self._connection = connection
+                    self._connection = await self._begun()
             return self._connection
+
+    async def _begun(self) -> Connection:
+        connection: Connection = await self._connections.acquire(timeout=_ACQUIRE_LIMIT)
+        try:
+            await connection.execute("BEGIN")
+        except BaseException:
+            await self._connections.release(connection, timeout=2)
+            raise
+        return connection
 
     async def commit(self, event: UUID, version: int, result: dict[str, Any]) -> None:
         """Ends the transaction with the result: both are there, or neither.
@@ -115,11 +137,11 @@ class Database:
         try:
             await connection.execute("SELECT loquat.record_result($1, $2, $3::text::jsonb)", event, version, json.dumps(result))
             await connection.execute("COMMIT")
-        except asyncpg.UniqueViolationError as error:
-            raise Superseded from error
         except asyncpg.PostgresError as error:
-            if error.sqlstate == "LQ003":  # the event is not open at this version
-                raise Superseded from error
+            if error.sqlstate == _NOT_OPEN or (
+                error.sqlstate == _TAKEN and error.schema_name == "loquat" and error.table_name == "results"
+            ):
+                raise Superseded from error  # a unique key of the bot's own, deferred to the commit, is the bot's error
             if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
                 raise DatabaseAway(type(error).__name__) from error
             raise
@@ -133,8 +155,17 @@ class Database:
             return
         try:
             if not connection.is_closed() and connection.is_in_transaction():
-                await connection.execute("ROLLBACK", timeout=2)
+                await connection.execute(_ROLLBACK, timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection.terminate()
         finally:
-            await self._pool.release(connection, timeout=2)
+            await self._connections.release(connection, timeout=2)
+
+
+async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """The type jsonb becomes Python's own objects."""
+
+    def decode(text: str) -> Any:
+        return json.loads(text)
+
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=decode, schema="pg_catalog")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
@@ -26,10 +26,11 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What `commit_run` answered."""
+    """What `commit_run` answered. `touched`: rows that the bot changed in the project's own tables, by table."""
 
     status: Literal["committed", "done", "superseded"]
     outbox: list[dict[str, Any]]
+    touched: dict[str, int] = field(default_factory=dict[str, int])
 
 
 class Runs(Protocol):
@@ -41,6 +42,10 @@ class Runs(Protocol):
 
     async def commit(self, project: ProjectListed, event: UUID, version: int | None, result: dict[str, Any] | None) -> Committed:
         """Applies the outcome of an event once. A recorded result wins over the one given."""
+        ...
+
+    async def touched(self, project: ProjectListed, event: UUID) -> dict[str, int]:
+        """Rows of the project's own tables that the event's recorded result changed, by table."""
         ...
 
     async def clear(self, project: ProjectListed, events: list[UUID]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 from uuid import uuid4
 
 from loquat_common.bus.factory import open_bus
+from loquat_common.bus.port import Bus
 from loquat_common.client import InternalClient
 from loquat_common.db import ProjectPools
 from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
-from loquat_common.http import internal_auth
+from loquat_common.http import Api, internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
 from loquat_common.service import Service
 from loquat_common.tokens import Signer, Verifier
@@ -20,7 +23,7 @@ from loquat_events.catalog import DIRECTORY
 from loquat_schema_manager.adapters.changesets import ChangeSets
 from loquat_schema_manager.adapters.cluster import build_template, system_migrations
 from loquat_schema_manager.adapters.console import Console
-from loquat_schema_manager.adapters.databases import ProjectShapes, opener
+from loquat_schema_manager.adapters.databases import Open, ProjectShapes, opener
 from loquat_schema_manager.adapters.editors import Editors, as_editor
 from loquat_schema_manager.adapters.exports import Exports
 from loquat_schema_manager.adapters.history import History
@@ -78,22 +81,44 @@ async def serve(settings: Settings) -> None:
         life.on_stop("editors' connections", pools.close)
         life.spawn("idle editors' connections", pools.run())
         editors = Editors(Directory(directory), pools)
-        records = Records(service.pool)
-        announcements = Announcements(records, bus)
-        changes = ChangeSets(editors, records, announcements.wake, failpoints=Failpoints(settings.failpoints_dir))
-        life.spawn("change sets", announcements.run(changes))
+
         api = SchemaApi(store, shapes.version, internal_auth(Verifier(settings.trusted_keys, "schema-manager")))
-        told = TableChanges(bus, lambda: datetime.now(UTC), uuid4)
-        life.spawn("table changes", told.run())
-        life.on_stop("table changes", told.flush)
-        tables, rows = Tables(editors), Rows(editors, told.note)
-        toolbox = Toolbox(tables, changes, rows)
-        mcp = Mcp(toolbox)
-        life.spawn("mcp", mcp.run())
-        own = (Sql(Console(editors, open_database)), Histories(History(editors, told.note)), ToolsApi(toolbox), mcp)
-        for part in (tables, Changes(changes), RowsApi(rows), TransferApi(Imports(editors, told.note), Exports(editors)), *own):
+        for part in _data(life, service, settings, bus, editors, open_database):
             part.add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)
         await service.ready(life)
         await life.until_signalled()
+
+
+class Part(Protocol):
+    """Some operations of the database API."""
+
+    def add_to(self, api: Api) -> None:
+        """Adds the routes."""
+        ...
+
+
+def _data(life: Lifecycle, service: Service, settings: Settings, bus: Bus, editors: Editors, open_database: Open) -> Sequence[Part]:
+    """What owners and agents do with tables and rows, and the loops that tell of it."""
+    records = Records(service.pool)
+    announcements = Announcements(records, bus)
+    changes = ChangeSets(editors, records, announcements.wake, failpoints=Failpoints(settings.failpoints_dir))
+    life.spawn("change sets", announcements.run(changes))
+    told = TableChanges(bus, lambda: datetime.now(UTC), uuid4)
+    life.spawn("table changes", told.run())
+    life.on_stop("table changes", told.flush)
+    tables, rows = Tables(editors), Rows(editors, told.note)
+    toolbox = Toolbox(tables, changes, rows)
+    mcp = Mcp(toolbox)
+    life.spawn("mcp", mcp.run())
+    return (
+        tables,
+        Changes(changes),
+        RowsApi(rows),
+        TransferApi(Imports(editors, told.note), Exports(editors)),
+        Sql(Console(editors, open_database)),
+        Histories(History(editors, told.note)),
+        ToolsApi(toolbox),
+        mcp,
+    )

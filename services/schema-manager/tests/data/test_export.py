@@ -7,6 +7,8 @@ import io
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import aiohttp
+import asyncpg
 import orjson
 import pytest
 from loquat_schema_manager.adapters.exports import Exports
@@ -14,6 +16,7 @@ from loquat_schema_manager.adapters.imports import Imports
 from loquat_schema_manager.http.transfer import TransferApi
 
 from tests.desk import Desk, open_desk
+from tests.system.world import until
 from tests.tenants import Desk as Readers
 from tests.tenants import Project, message
 
@@ -106,3 +109,29 @@ async def test_an_empty_table_is_a_file_too(data: Desk) -> None:
 async def test_an_export_that_fails_before_its_first_piece_is_a_problem(data: Desk) -> None:
     await (await data.bot()).execute("CREATE VIEW broken AS SELECT 1 / 0 AS x")
     await data.bad("GET", "/tables/broken/export", format="jsonl", status=422, code="wrong_value")
+
+
+async def test_an_export_that_fails_behind_its_first_piece_does_not_end_as_if_it_were_whole(data: Desk) -> None:
+    await (await data.bot()).execute(
+        "CREATE VIEW breaks AS SELECT repeat('x', 100) AS x, 1 / (50000 - n) AS y FROM generate_series(1, 60000) AS n"
+    )
+    with pytest.raises(aiohttp.ClientError):
+        await data.ask("GET", "/tables/breaks/export")
+    assert await export(data, columns="id")  # the connection it used is clean
+
+
+async def test_a_reader_that_leaves_in_the_middle_holds_nothing(data: Desk) -> None:
+    bot = await data.bot()
+    await bot.execute("CREATE TABLE large AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 100000)")
+    async with data.http.get(f"{data.base}/tables/large/export") as response:
+        assert await response.content.read(10_000)
+        response.close()
+
+    async def free() -> bool:
+        try:
+            await bot.execute("SET lock_timeout = '100ms'; DROP TABLE large")
+        except asyncpg.LockNotAvailableError:
+            return False
+        return True
+
+    await until(free, "the export lets go of its table")

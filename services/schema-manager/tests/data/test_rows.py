@@ -373,3 +373,36 @@ async def test_a_hostile_tables_triggers_defaults_and_types_run_as_the_project(d
     await insert(data, {"guest": "a"})
     assert {tuple(r) for r in await bot.fetch("SELECT who, as_role FROM seen")} == {(project.names.login("editor"), project.names.owner)}
     assert len((await query(data))["items"]) == 1
+
+
+SHAPES: list[tuple[str, dict[str, Any] | None]] = [
+    ("ALTER TABLE s ALTER b TYPE bigint", {"a": 1, "b": "2"}),
+    ("ALTER TABLE s ALTER a TYPE text", {"a": "1", "b": 2}),
+    ("ALTER TABLE s RENAME b TO c", {"a": 1, "c": 2}),
+    ("ALTER TABLE s DROP b", {"a": 1}),
+    ("ALTER TABLE s DROP b; ALTER TABLE s ADD b text DEFAULT 'x'", {"a": 1, "b": "x"}),
+    ("ALTER TABLE s ADD c int", {"a": 1, "b": 2, "c": None}),
+    ("ALTER TABLE s RENAME TO s_old; CREATE TABLE s (z int PRIMARY KEY); INSERT INTO s VALUES (9)", {"z": 9}),
+    ("DROP TABLE s; CREATE VIEW s AS SELECT 5 AS b", {"b": 5}),
+    ("DROP TABLE s", None),
+    ("ALTER TABLE s DROP CONSTRAINT s_pkey", {"a": 1, "b": 2}),
+    ("ALTER TABLE s DROP CONSTRAINT s_pkey; ALTER TABLE s ADD PRIMARY KEY (b)", {"a": 1, "b": 2}),
+]
+KEYS = {9: None, 10: {"b": 2}}
+
+
+@pytest.mark.parametrize("n", range(len(SHAPES)))
+async def test_a_table_whose_shape_the_bot_changed_is_shown_as_it_is_now(data: Desk, n: int) -> None:
+    bot = await data.bot()
+    await bot.execute("CREATE TABLE s (a int PRIMARY KEY, b int NOT NULL); INSERT INTO s VALUES (1, 2)")
+    for _ in range(2):
+        assert (await query(data, "s", sort=[{"column": "b"}]))["items"][0]["values"] == {"a": 1, "b": 2}
+    change, values = SHAPES[n]
+    await bot.execute(change)
+    if values is None:
+        await data.bad("POST", "/tables/s/query", {}, status=404, code="not_found")
+        return
+    for _ in range(2):
+        row = (await query(data, "s"))["items"][0]
+        assert row["values"] == values
+        assert row["key"] == KEYS.get(n, row["key"])

@@ -60,6 +60,7 @@ async def test_each_function_has_exactly_the_callers_that_the_design_names(proje
         "ledger": {runner, log},
         "whoami": {"loquat_service"},
         "open_project": {"loquat_provisioner"},
+        "renew_project": {"loquat_provisioner"},
     }
 
 

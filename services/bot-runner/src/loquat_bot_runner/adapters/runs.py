@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +15,9 @@ from loquat_bot_runner.ports import Begun, Committed, Hold
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
+
+_COMMIT: Final = "SELECT c.status, c.outbox, loquat.touched_by($1) AS touched FROM loquat.commit_run($1, $2, $3) AS c"
+_COMMIT_BEFORE_7: Final = "SELECT c.status, c.outbox, NULL::jsonb AS touched FROM loquat.commit_run($1, $2, $3) AS c"
 
 
 class ProjectRuns:
@@ -50,12 +53,23 @@ class ProjectRuns:
         """See `ports.Runs`."""
         try:
             async with self._connection(project) as connection:
-                row = await connection.fetchrow("SELECT * FROM loquat.commit_run($1, $2, $3)", event, version, result)
+                try:
+                    row = await connection.fetchrow(_COMMIT, event, version, result)
+                except asyncpg.UndefinedFunctionError:  # a database that the sweep has not brought forward yet
+                    row = await connection.fetchrow(_COMMIT_BEFORE_7, event, version, result)
         except asyncpg.LockNotAvailableError as error:  # a bot sits on its own open transaction: its own conversation waits, nobody else
             raise DatabaseAway("the conversation is locked by the bot's own transaction") from error
         if row is None:
             raise DatabaseAway("commit_run gave no answer")
-        return Committed(row["status"], row["outbox"] or [])
+        return Committed(row["status"], row["outbox"] or [], row["touched"] or {})
+
+    async def touched(self, project: ProjectListed, event: UUID) -> dict[str, int]:
+        """See `ports.Runs`."""
+        async with self._connection(project) as connection:
+            try:
+                return await connection.fetchval("SELECT loquat.touched_by($1)", event) or {}
+            except asyncpg.UndefinedFunctionError:
+                return {}
 
     async def clear(self, project: ProjectListed, events: list[UUID]) -> None:
         """See `ports.Runs`."""

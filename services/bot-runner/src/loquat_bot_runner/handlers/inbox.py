@@ -17,7 +17,7 @@ from loquat_events.conversations import ConversationChanged, MessageQueued, Mess
 from loquat_events.elements import clean, inbound
 from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.ids import change_id
-from loquat_events.projects import ProjectListed
+from loquat_events.projects import ProjectListed, TableChanged
 
 from loquat_bot_runner.adapters.deployments import Deployed
 from loquat_bot_runner.adapters.store import Store
@@ -89,7 +89,7 @@ class Inbox:
             match begun.todo:
                 case "done" | "held":
                     await self._publish(project, event.id, begun.outbox)
-                    return Done()
+                    return Done(self._touched(event, await self._runs.touched(project, event.id) if begun.todo == "done" else {}))
                 case "recorded":
                     committed = await self._runs.commit(project, event.id, None, None)
                 case "blocked" if begun.blocked_by is not None:
@@ -103,7 +103,7 @@ class Inbox:
                 await self._publish(project, event.id, committed.outbox)
                 if run:
                     await self._store.record_run(project.project_id, run)
-                return Done(self._changed(event, begun))
+                return Done((*self._changed(event, begun), *self._touched(event, committed.touched)))
         return Retry(0.2, "the conversation moved again and again")
 
     def _hold(self, project: ProjectListed, received: Received) -> Hold | None:
@@ -183,6 +183,19 @@ class Inbox:
             return ()
         changed = ConversationChanged(conversation_id=begun.conversation_id, state=begun.state, version=begun.version + 1, at=self._clock())
         return (self._event(changed, change_id(event.id, "conversation"), event.projectid, event.lane),)
+
+    def _touched(self, event: AnyEvent, tables: dict[str, int]) -> tuple[AnyEvent, ...]:
+        """Told again when the event comes again after a crash, with the same ids: a live view looks at the table either way."""
+        now = self._clock()
+        return tuple(
+            self._event(
+                TableChanged(project_id=event.projectid, table=table, count=count, actor="bot", at=now),
+                change_id(event.id, f"table {table}"),
+                event.projectid,
+                table,
+            )
+            for table, count in tables.items()
+        )
 
     def _event(self, data: Payload, key: UUID, project: str, lane: str) -> AnyEvent:
         return Event[Payload].of(data, id=key, source="/bot-runner", time=self._clock(), project=project, lane=lane)

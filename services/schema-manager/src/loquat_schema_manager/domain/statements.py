@@ -92,7 +92,7 @@ def delete(table: Ident, key: Sequence[Typed]) -> str:
 
 def page(
     table: Ident, columns: Sequence[Typed], key: Sequence[Typed], version: str | None, order: Sequence[Key], condition: str,
-    *, limit: int, most_bytes: int,
+    *, limit: int, most_bytes: int, seal: str = "",
 ) -> str:  # fmt: skip
     """Rows until `limit` or `most_bytes`; a row larger than that is null.
 
