@@ -1,6 +1,7 @@
-"""The starter bot: a greeting, a way to support, and a booking in four questions, kept in the bot's own table."""
+"""The starter bot: a greeting, a way to people, and bookings in four questions, kept in the bot's own table."""
 
-from loquat import Bot, Context
+from asyncpg import Record
+from loquat import Bot, Context, Text
 
 bot = Bot()
 
@@ -11,70 +12,107 @@ QUESTIONS = {
     "date": "On which day?",
     "phone": "At which phone number can we reach you?",
 }
+TABLE = """
+    CREATE TABLE IF NOT EXISTS bookings (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        contact_id uuid NOT NULL,
+        name text, service text, date text, phone text,
+        complete boolean NOT NULL DEFAULT false,
+        created_at timestamptz NOT NULL DEFAULT now())"""
+LONGEST_ANSWER = 200
 
 
-@bot.state("unstructured")
-async def unstructured(ctx: Context) -> None:
-    match ctx.event.button_id or (ctx.event.text or "").strip().lower():
-        case "book" | "booking" | "appointment":
-            await begin_booking(ctx)
-        case "support" | "help" | "human":
-            ctx.reply_text("Of course. Tell us what it is about; write 'menu' to come back.")
-            ctx.goto("support")
-        case _:
-            name = f" {ctx.contact.name}" if ctx.contact.name else ""
-            ctx.reply_buttons(f"Hello{name}! What can I do for you?", MENU)
+@bot.state("unstructured")  # in which every conversation opens
+async def greet(ctx: Context) -> None:
+    name = f" {ctx.contact.name}" if ctx.contact.name else ""
+    ctx.reply_buttons(f"Hello{name}! What can I do for you?", MENU)
+
+
+@bot.unknown_state  # of an older version of this bot
+async def begin_anew(ctx: Context) -> None:
+    ctx.goto("unstructured")
+    await greet(ctx)
+
+
+# People
+
+
+@bot.button("support")
+@bot.text("support", "help", "human", state="unstructured")
+async def ask_for_support(ctx: Context) -> None:
+    ctx.goto("support")
+
+
+@bot.on_enter("support")
+async def welcome(ctx: Context) -> None:
+    ctx.reply_text("Of course. Tell us what it is about; write 'menu' to come back.")
+
+
+@bot.text("menu", state="support")
+async def back(ctx: Context) -> None:
+    ctx.reply_buttons("Back again. What can I do for you?", MENU)
+    ctx.goto("unstructured")
 
 
 @bot.state("support")
 async def support(ctx: Context) -> None:
-    if (ctx.event.text or "").strip().lower() == "menu":
-        ctx.reply_buttons("Back again. What can I do for you?", MENU)
-        ctx.goto("unstructured")
-    else:
-        ctx.reply_text("Thank you. Somebody will read this and answer here.")
+    ctx.reply_text("Thank you. Somebody will read this and answer here.")
 
 
-@bot.state("collect_info")
-async def collect_info(ctx: Context) -> None:
-    answer = (ctx.event.text or "").strip()
-    if answer.lower() in {"cancel", "stop", "menu"}:
-        await ctx.db.execute("DELETE FROM bookings WHERE contact_id = $1 AND NOT complete", ctx.contact.id)
-        ctx.reply_buttons("The booking is cancelled. Anything else?", MENU)
-        ctx.goto("unstructured")
-        return
-    booking = await ctx.db.fetchrow("SELECT * FROM bookings WHERE contact_id = $1 AND NOT complete", ctx.contact.id)
-    if booking is None:
-        await begin_booking(ctx)
-        return
-    asked = next(field for field in QUESTIONS if booking[field] is None)
-    if not answer:
-        ctx.reply_text(f"Please answer with a text. {QUESTIONS[asked]}")
-        return
-    await answer_question(ctx, booking["id"], asked, answer[:200])
+# Bookings
 
 
+@bot.button("book")
+@bot.text("book", "booking", "appointment", state="unstructured")
 async def begin_booking(ctx: Context) -> None:
-    await ctx.db.execute("""
-        CREATE TABLE IF NOT EXISTS bookings (
-            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            contact_id uuid NOT NULL,
-            name text, service text, date text, phone text,
-            complete boolean NOT NULL DEFAULT false,
-            created_at timestamptz NOT NULL DEFAULT now())""")
-    await ctx.db.execute("DELETE FROM bookings WHERE contact_id = $1 AND NOT complete", ctx.contact.id)
+    await ctx.db.execute(TABLE)
+    await forget_unfinished(ctx)
     await ctx.db.execute("INSERT INTO bookings (contact_id) VALUES ($1)", ctx.contact.id)
-    ctx.reply_text(f"Let us make a booking; write 'cancel' to stop. {QUESTIONS['name']}")
+    ctx.reply_text("Let us make a booking; write 'cancel' to stop.")
     ctx.goto("collect_info")
 
 
-async def answer_question(ctx: Context, booking: int, asked: str, answer: str) -> None:
-    # `asked` is one of the names above, never what somebody wrote.
-    await ctx.db.execute(f"UPDATE bookings SET {asked} = $2 WHERE id = $1", booking, answer)
-    left = list(QUESTIONS)[list(QUESTIONS).index(asked) + 1 :]
-    if left:
-        ctx.reply_text(QUESTIONS[left[0]])
+@bot.on_enter("collect_info")
+async def ask(ctx: Context) -> None:
+    """Asks for what is missing; when nothing is, the booking is complete."""
+    booking = await unfinished(ctx)
+    missing = [field for field in QUESTIONS if booking[field] is None]
+    if missing:
+        ctx.reply_text(QUESTIONS[missing[0]])
         return
-    row = await ctx.db.fetchrow("UPDATE bookings SET complete = true WHERE id = $1 RETURNING *", booking)
-    ctx.reply_text(f"Booked: {row['service']} for {row['name']} on {row['date']}. We call {row['phone']} if anything changes.")
+    await ctx.db.execute("UPDATE bookings SET complete = true WHERE id = $1", booking["id"])
+    what = f"{booking['service']} for {booking['name']} on {booking['date']}"
+    ctx.reply_text(f"Booked: {what}. We call {booking['phone']} if anything changes.")
     ctx.goto("unstructured")
+
+
+@bot.text("cancel", "stop", "menu", state="collect_info")
+async def cancel(ctx: Context) -> None:
+    await forget_unfinished(ctx)
+    ctx.reply_buttons("The booking is cancelled. Anything else?", MENU)
+    ctx.goto("unstructured")
+
+
+@bot.on(Text, state="collect_info")
+async def answer(ctx: Context, text: Text) -> None:
+    booking = await unfinished(ctx)
+    asked = next(field for field in QUESTIONS if booking[field] is None)
+    # `asked` is one of the names above, never what somebody wrote.
+    await ctx.db.execute(f"UPDATE bookings SET {asked} = $2 WHERE id = $1", booking["id"], text.text.strip()[:LONGEST_ANSWER])
+    ctx.goto("collect_info")
+
+
+@bot.state("collect_info")  # anything but a text
+async def not_a_text(ctx: Context) -> None:
+    ctx.reply_text("Please answer with a text.")
+    ctx.goto("collect_info")
+
+
+async def unfinished(ctx: Context) -> Record:
+    """The contact's booking that is being made; a new one if somebody has deleted it."""
+    begun = await ctx.db.fetch("SELECT * FROM bookings WHERE contact_id = $1 AND NOT complete", ctx.contact.id)
+    return (begun or await ctx.db.fetch("INSERT INTO bookings (contact_id) VALUES ($1) RETURNING *", ctx.contact.id))[0]
+
+
+async def forget_unfinished(ctx: Context) -> None:
+    await ctx.db.execute("DELETE FROM bookings WHERE contact_id = $1 AND NOT complete", ctx.contact.id)

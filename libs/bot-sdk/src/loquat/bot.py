@@ -1,66 +1,246 @@
-"""A bot: handlers by state."""
+"""A bot: what is to be done with which message, in which state."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
-from typing import Final
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from typing import Any, Concatenate, Final, Protocol, TypeVar, overload
 
-from loquat.context import Context
+from loquat.context import LONGEST_STATE, Context
+from loquat.handlers import Function, Once, check, checked_name
+from loquat.messages import ButtonReply, Choice, ListReply, Message
+from loquat.rules import LONGEST_WORDS, Chosen, ChosenFrom, Command, Declared, Heard, Kind, Pattern, Rule, Trigger, Words, plain
 
 Handler = Callable[[Context], Awaitable[None]]
+ErrorHandler = Callable[[Context, Exception], Awaitable[None]]
+Next = Callable[[], Awaitable[None]]
+"""What a middleware awaits to go on."""
+Middleware = Callable[[Context, Next], Awaitable[None]]
 INITIAL: Final = "unstructured"
 """The state in which every conversation opens."""
+States = str | Sequence[str] | None
+_COMMAND: Final = re.compile(r"[\w-]{1,60}")
+_LONGEST_ID: Final = 256
+
+H = TypeVar("H", bound=Handler)
+E = TypeVar("E", bound=ErrorHandler)
+W = TypeVar("W", bound=Middleware)
+P = TypeVar("P", bound=Callable[Concatenate[Context, ...], Awaitable[None]])
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+
+class Finding(Protocol[T]):
+    """A decorator for `async def handler(ctx)` or `async def handler(ctx, found)`."""
+
+    @overload
+    def __call__(self, handler: Handler, /) -> Handler: ...
+    @overload
+    def __call__(self, handler: Callable[[Context, T], Awaitable[None]], /) -> Callable[[Context, T], Awaitable[None]]: ...
 
 
 class Bot:
-    """Declares what is to be done in which state.
+    """Declares what is to be done with which message, in which state.
 
     ```python
-    from loquat import Bot
+    from loquat import Bot, Context
 
     bot = Bot()
 
 
     @bot.state("unstructured")
-    async def hello(ctx):
+    async def hello(ctx: Context) -> None:
         ctx.reply_text("Hello!")
     ```
+
+    One handler is called for a message, the first that fits in this order: command, button or row by id, by the beginning of its id, words,
+    pattern, kind of message, the state's handler, `unknown_state` if the state is declared nowhere, `fallback`, the handler of the initial state.
+    Of two rules of one sort that fit, one with `state=` comes before one for all states, then the longer beginning and the narrower kind, then what
+    stands first in the code. A mistake in a declaration is refused when the bot loads, with file and line.
     """
 
     def __init__(self) -> None:
+        self._rules: list[Rule] = []
         self._states: dict[str, Handler] = {}
+        self._entering: dict[str, Handler] = {}
         self._fallback: Handler | None = None
+        self._unknown: Handler | None = None
+        self.error_handler: ErrorHandler | None = None
+        self.middlewares: list[Middleware] = []
+        self._once, self._order = Once(), count()
 
-    def state(self, name: str) -> Callable[[Handler], Handler]:
-        """The handler of messages that come in this state."""
+    def state(self, name: str) -> Callable[[H], H]:
+        """The handler of messages that come in this state and that no rule takes."""
+        state = _state(name)
 
-        def add(handler: Handler) -> Handler:
-            if name in self._states:
-                raise ValueError(f"the state {name!r} has a handler already")
-            self._states[name] = _checked(handler)
+        def add(handler: H) -> H:
+            check(handler, "ctx")
+            self._once.take(("state", state), f"the state {state!r} has a handler", handler)
+            self._states[state] = handler
             return handler
 
         return add
 
-    def fallback(self, handler: Handler) -> Handler:
-        """The handler of states that have none: also of states that an older version left behind."""
-        if self._fallback is not None:
-            raise ValueError("there is a fallback already")
-        self._fallback = _checked(handler)
+    def on_enter(self, state: str) -> Callable[[H], H]:
+        """What follows when a handler has gone to this state, also when it was there before: asking the question, say. It may go on to another."""
+        entered = checked_name("a state", state, LONGEST_STATE, "@bot.on_enter('name of the state')")
+
+        def add(handler: H) -> H:
+            check(handler, "ctx")
+            self._once.take(("on_enter", entered), f"entering {entered!r} has a handler", handler)
+            self._entering[entered] = handler
+            return handler
+
+        return add
+
+    def on(self, kind: type[M], *, state: States = None) -> Finding[M]:
+        """Messages of a kind, such as `Image`, or `Media` for all files; the handler may take the message as its second parameter."""
+        if not (isinstance(kind, type) and issubclass(kind, Message)):  # pyright: ignore[reportUnnecessaryIsInstance]  (bots are often not typed)
+            raise TypeError(f"@bot.on takes a kind of message, such as loquat.Image, not {kind!r}")
+        return self._finding([Kind(kind)], state, f"ctx, {kind.__name__.lower()}")
+
+    def button(self, *ids: str, prefix: str | None = None, state: States = None) -> Finding[str]:
+        """Taps on buttons with these ids; or with ids that begin with `prefix`: the handler may take the rest of the id, else the id itself."""
+        return self._finding(_chosen(ButtonReply, ids, prefix), state, "ctx, rest" if prefix else "ctx, id")
+
+    def row(self, *ids: str, prefix: str | None = None, state: States = None) -> Finding[str]:
+        """Rows picked from lists, as with `button`."""
+        return self._finding(_chosen(ListReply, ids, prefix), state, "ctx, rest" if prefix else "ctx, id")
+
+    def text(self, *words: str, state: States = None) -> Callable[[H], H]:
+        """Texts that are one of these words or phrases; upper and lower case, blanks and marks around them are no matter."""
+        if not words or not all(isinstance(w, str) and plain(w) and len(w) <= LONGEST_WORDS for w in words):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"@bot.text takes words, such as @bot.text('yes', 'ok'), not {words!r}")
+        return self._adding([Words(plain(w)) for w in words], state, "ctx")
+
+    def pattern(self, expression: str | re.Pattern[str], *, state: States = None) -> Callable[[P], P]:
+        """Texts in which a regular expression is found, upper or lower case unless it is compiled. The handler takes its named groups by name."""
+        try:
+            compiled = re.compile(expression, re.IGNORECASE) if isinstance(expression, str) else expression
+        except re.error as error:
+            raise ValueError(f"{expression!r} is no regular expression: {error}") from None
+
+        def add(handler: P) -> P:
+            named = list(compiled.groupindex)
+            check(handler, ", ".join(["ctx", *named]), named=named)
+            self._add([Pattern(compiled)], state, handler, takes=False)
+            return handler
+
+        return add
+
+    def command(self, *names: str, state: States = None) -> Finding[str]:
+        """Texts that begin with `/name`; the handler may take what follows it as its second parameter."""
+        bare = [n.removeprefix("/").casefold() for n in names]
+        if not bare or not all(_COMMAND.fullmatch(n) for n in bare):
+            raise TypeError(f"@bot.command takes words of letters, digits and hyphens, such as @bot.command('help'), not {names!r}")
+        return self._finding([Command(n) for n in bare], state, "ctx, rest")
+
+    def fallback(self, handler: H) -> H:
+        """The handler of everything that no other takes."""
+        check(handler, "ctx")
+        self._once.take("fallback", "there is a fallback", handler)
+        self._fallback = handler
+        return handler
+
+    def unknown_state(self, handler: H) -> H:
+        """The handler of states that this code declares nowhere, such as those that an older version left conversations in."""
+        check(handler, "ctx")
+        self._once.take("unknown_state", "there is a handler of unknown states", handler)
+        self._unknown = handler
+        return handler
+
+    def error(self, handler: E) -> E:
+        """The handler of errors, called with the exception that ended another, when all that one did is undone.
+
+        What it does itself (replies, state, `ctx.db`) is committed in its own right, and the event is over: it is not tried again. If it raises,
+        nothing of it is there, and the platform tries the event again as it does without an error handler. So it raises what may pass by
+        itself. A time-out, too much memory and an unreachable database do not come here.
+        """
+        check(handler, "ctx, error")
+        self._once.take("error", "there is an error handler", handler)
+        self.error_handler = handler
+        return handler
+
+    def middleware(self, handler: W) -> W:
+        """Around every handler, the first declared outermost: `await call_next()` goes on, not awaiting it ends the call there.
+
+        Going to another state before `call_next` leads the message to that state's handler.
+        """
+        check(handler, "ctx, call_next")
+        self.middlewares.append(handler)
         return handler
 
     @property
     def states(self) -> list[str]:
-        """The states that have handlers."""
-        return sorted(self._states)
+        """The states that are declared: with a handler, a rule, or something to do on entering."""
+        return sorted({*self._states, *self._entering, *(r.state for r in self._rules if r.state is not None)})
+
+    @property
+    def declared(self) -> list[Declared]:
+        """All handlers, in the order in which they are tried."""
+        single = (("unknown state", self._unknown), ("fallback", self._fallback), ("on error", self.error_handler))
+        return [
+            *(Declared.of("middleware", None, m) for m in self.middlewares),
+            *(Declared.of(str(r.trigger), r.state, r.handler) for r in self._rules),
+            *(Declared.of("anything else", s, h) for s, h in self._states.items()),
+            *(Declared.of("on entering", s, h) for s, h in self._entering.items()),
+            *(Declared.of(when, None, h) for when, h in single if h is not None),
+        ]
 
     def handler(self, state: str) -> Handler | None:
-        """Who handles this state: its own handler, the fallback, or that of the initial state. None: the bot has no handler at all."""
-        return self._states.get(state) or self._fallback or self._states.get(INITIAL)
+        """Who handles what no rule takes in this state: its own handler, that of unknown states, the fallback, that of the initial state."""
+        if (own := self._states.get(state)) is not None:
+            return own
+        if self._unknown is not None and state != INITIAL and state not in self.states:
+            return self._unknown
+        return self._fallback or self._states.get(INITIAL)
+
+    def entering(self, state: str) -> Handler | None:
+        """What is to be done on entering a state."""
+        return self._entering.get(state)
+
+    def find(self, message: Message, state: str) -> tuple[Function, tuple[Any, ...], dict[str, Any]] | None:
+        """The handler of a message in a state, and what it is called with besides the context."""
+        heard = Heard.of(message)
+        for rule in self._rules:
+            if (match := rule.fits(heard, state)) is not None:
+                return rule.handler, (match.found,) if rule.takes else (), match.named
+        handler = self.handler(state)
+        return None if handler is None else (handler, (), {})
+
+    def _finding(self, triggers: Sequence[Trigger], state: States, shape: str) -> Any:
+        def add(handler: Function) -> Function:
+            takes = check(handler, shape, "ctx") == 0
+            self._add(triggers, state, handler, takes=takes)
+            return handler
+
+        return add
+
+    def _adding(self, triggers: Sequence[Trigger], state: States, shape: str) -> Callable[[H], H]:
+        def add(handler: H) -> H:
+            check(handler, shape)
+            self._add(triggers, state, handler, takes=False)
+            return handler
+
+        return add
+
+    def _add(self, triggers: Sequence[Trigger], state: States, handler: Function, *, takes: bool) -> None:
+        states = [None] if state is None else [_state(s) for s in ([state] if isinstance(state, str) else state)]
+        for trigger in triggers:
+            for each in states:
+                inside = f" in the state {each!r}" if each is not None else ""
+                self._once.take((trigger, each), f"{trigger}{inside} has a handler", handler)
+                self._rules.append(Rule(trigger, each, next(self._order), handler, takes))
+        self._rules.sort(key=lambda rule: rule.precedence)
 
 
-def _checked(handler: Handler) -> Handler:
-    if not inspect.iscoroutinefunction(handler):
-        raise TypeError(f"a handler is `async def {getattr(handler, '__name__', 'handler')}(ctx)`")
-    return handler
+def _state(name: Any) -> str:
+    return checked_name("a state", name, LONGEST_STATE, "@bot.state('name of the state')")
+
+
+def _chosen(kind: type[Choice], ids: Sequence[str], prefix: str | None) -> list[Chosen | ChosenFrom]:
+    given: list[Any] = [*ids, *([prefix] if prefix else [])]
+    if bool(ids) == bool(prefix) or not all(isinstance(i, str) and 1 <= len(i) <= _LONGEST_ID for i in given):
+        raise TypeError(f"give ids of 1 to {_LONGEST_ID} characters, or prefix='...', one of both, not {given!r}")
+    return [ChosenFrom(kind, prefix)] if prefix else [Chosen(kind, i) for i in ids]

@@ -39,10 +39,20 @@ class Cancel(msgspec.Struct, tag="cancel", frozen=True):
     id: int
 
 
+class Declared(msgspec.Struct, frozen=True):
+    """A handler of the bot, for people to read: what it is for, in which state ("": every), its name, file and line."""
+
+    when: str
+    state: str
+    handler: str
+    where: str
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """Worker: the bot is loaded; these are the states it declares."""
+    """Worker: the bot is loaded; these are the states and the handlers it declares."""
 
     states: list[str]
+    handlers: list[Declared] = []
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import json
 import socket
 import sys
-import traceback
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 
 from loquat import protocol
-from loquat.bot import Bot
-from loquat.context import Contact, Context, Conversation, Log, Message
-from loquat.database import Database, DatabaseAway, Superseded
+from loquat.context import Contact, Context, Conversation, Log
+from loquat.database import Database, DatabaseAway, Superseded, prepare
+from loquat.loading import load, own_trace
+from loquat.messages import read
+from loquat.play import NoHandler, play
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -28,6 +28,7 @@ _KINDS: dict[type[BaseException], str] = {
     MemoryError: "memory",
     asyncio.CancelledError: "cancelled",
 }
+_MOST_DECLARED, _LONGEST_SHOWN = 1000, 200  # handlers that are listed, and characters of what is said of each: they must fit in a frame
 _CONNECTIONS = 4  # of the six that the bot's login may have: two are left for its own tools
 
 
@@ -47,12 +48,12 @@ class Worker:
         try:
             self._bot = load(self._folder)
         except BaseException as error:  # noqa: BLE001  (a bot may raise SystemExit on import; whatever it is, it does not load)
-            self._send(protocol.Refused(own_trace(error, self._folder)))
+            self._send(protocol.Refused(_fit(own_trace(error, self._folder))))
             return
         self._pool = await asyncpg.create_pool(
-            start.database, min_size=0, max_size=_CONNECTIONS, statement_cache_size=0, init=_prepare, timeout=5
+            start.database, min_size=0, max_size=_CONNECTIONS, statement_cache_size=0, init=prepare, timeout=5
         )
-        self._send(protocol.Ready(self._bot.states))
+        self._send(self._ready())
         while (frame := await self._read()) is not None:
             if isinstance(frame, protocol.Call):
                 self._calls[frame.id] = asyncio.create_task(self._call(frame), name=f"call {frame.id}")
@@ -69,67 +70,55 @@ class Worker:
     def _send(self, frame: protocol.FromWorker) -> None:
         self._writer.write(protocol.pack(frame))
 
+    def _ready(self) -> protocol.Ready:
+        bot = self._bot
+        listed = [(d.when, d.state, d.handler, d.where) for d in bot.declared[:_MOST_DECLARED]]
+        declared = [protocol.Declared(*(_fit(text)[:_LONGEST_SHOWN] for text in one)) for one in listed]
+        return protocol.Ready(bot.states, declared)
+
     async def _call(self, call: protocol.Call) -> None:
-        database = Database(self._pool)
+        opened: list[Database] = []
         try:
-            self._send(await self._handle(call, database))
+            self._send(await self._handle(call, opened))
         except protocol.FrameTooLarge as error:
             self._send(protocol.Failed(call.id, "error", str(error)))
         finally:
             self._calls.pop(call.id, None)
-            await database.close()
+            for database in opened:
+                await database.close()
 
-    async def _handle(self, call: protocol.Call, database: Database) -> protocol.Handled | protocol.Failed:
-        context = self._context(call, database)
-        handler = self._bot.handler(call.state)
-        if handler is None:
-            return protocol.Failed(call.id, "error", "the bot has no handler: add one with @bot.state('unstructured') or @bot.fallback")
+    async def _handle(self, call: protocol.Call, opened: list[Database]) -> protocol.Handled | protocol.Failed:
+        def begin() -> Context:
+            opened.append(Database(self._pool))
+            return self._context(call, opened[-1])
+
+        def report(error: Exception) -> None:
+            self._log(call.id, "error", own_trace(error, self._folder))
+
         try:
-            await handler(context)
-            if database.used:
-                await database.commit(context.event.id, call.version, context.result())
-            return protocol.Handled(call.id, context.result(), database.used)
+            played = await play(self._bot, begin, call.version, report)
+            return protocol.Handled(call.id, played.result, played.recorded)
         except (Superseded, DatabaseAway, MemoryError, asyncio.CancelledError) as error:
-            return protocol.Failed(call.id, _KINDS[type(error)], str(error) or type(error).__name__)
+            return protocol.Failed(
+                call.id, next(k for t, k in _KINDS.items() if isinstance(error, t)), _fit(str(error)) or type(error).__name__
+            )
         except Exception as error:  # noqa: BLE001  (the bot's error, whatever it is, becomes the call's)
-            return protocol.Failed(call.id, "error", f"{type(error).__name__}: {error}"[:2000], own_trace(error, self._folder))
+            said = str(error) if isinstance(error, NoHandler) else f"{type(error).__name__}: {error}"
+            return protocol.Failed(call.id, "error", _fit(said)[:2000], _fit(own_trace(error, self._folder)))
 
     def _context(self, call: protocol.Call, database: Database) -> Context:
-        event, contact, conversation = call.event, call.contact, call.conversation
-        message = Message(
-            UUID(event["id"]), event["type"], event.get("text"), event.get("content") or {}, event.get("wamid"), event.get("reply_to")
-        )
-        log = Log(lambda level, text: self._send(protocol.Logged(call.id, level, text[:4000])))
+        contact, conversation = call.contact, call.conversation
+        log = Log(lambda level, text: self._log(call.id, level, text))
         who, where = Contact(UUID(contact["id"]), contact.get("name")), Conversation(UUID(conversation["id"]), conversation["number_id"])
-        return Context(message, who, where, call.state, database, log)
+        return Context(read(call.event), who, where, call.state, database, log, datetime.now(UTC))
+
+    def _log(self, call: int, level: str, text: str) -> None:
+        self._send(protocol.Logged(call, level, _fit(text)[:4000]))
 
 
-def load(folder: Path) -> Bot:
-    """The bot of a bundle: the one `Bot` that `bot.py` makes.
-
-    Raises:
-        Exception: whatever importing it raises, or that there is not exactly one.
-    """
-    sys.path.insert(0, str(folder))
-    module = importlib.import_module("bot")
-    found = list({id(v): v for v in vars(module).values() if isinstance(v, Bot)}.values())
-    if len(found) != 1:
-        raise TypeError(f"bot.py must make exactly one Bot; it makes {len(found)}")
-    return found[0]
-
-
-def own_trace(error: BaseException, folder: Path) -> str:
-    """The traceback with the bot's own frames only, files relative to its folder."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(folder)]
-    lines = [f'  File "{Path(f.filename).relative_to(folder)}", line {f.lineno}, in {f.name}\n    {f.line}\n' for f in frames]
-    return ("".join(lines) + "".join(traceback.format_exception_only(type(error), error)))[:8000]
-
-
-async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    def decode(text: str) -> Any:
-        return json.loads(text)
-
-    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=decode, schema="pg_catalog")
+def _fit(text: str) -> str:
+    """Half characters cannot be written to a frame, and an error that cannot be told would be none."""
+    return text.encode(errors="replace").decode()
 
 
 async def _main(descriptor: int) -> None:

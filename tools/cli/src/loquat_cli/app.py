@@ -20,7 +20,7 @@ _SAY: Final = "Send a message as a contact through the simulator and print the r
 _GROUPS: Final = {
     "project": ("Projects: each has its own bot, numbers and database.", ("create", "list")),
     "number": ("WhatsApp numbers of projects.", ("connect", "list")),
-    "bot": ("Bots of projects.", ("deploy", "logs")),
+    "bot": ("Bots: make, check and test them here; deploy them to projects.", ("init", "check", "test", "deploy", "logs")),
     "dead": (
         "Dead letters: events that were given up after several tries, and are kept.",
         ("list", "show", "redrive", "discard"),

@@ -40,6 +40,8 @@ class Plan:
     kafka_servers: str
     inherited: Mapping[str, str]
     overrides: Mapping[str, Mapping[str, str]]
+    programs: Path | None = None
+    """Where PostgreSQL's programs are, for dumps; None: on the PATH."""
 
     @property
     def gateway(self) -> str:
@@ -95,7 +97,8 @@ class Plan:
             app = {"app_secret": self.secrets.app_secret, "verify_token": self.secrets.verify_token}
             return {"LOQUAT_META_APPS": json.dumps({"default": app})}
         if name == "provisioner":
-            return {"LOQUAT_STARTER_BOT": str(starter_bot(self.settings))}
+            postgres = {"LOQUAT_POSTGRES_BIN": str(self.programs)} if self.programs is not None else {}
+            return {"LOQUAT_STARTER_BOT": str(starter_bot(self.settings)), **postgres}
         if name == "bot-runner":
             return {"LOQUAT_BUNDLES": str(self.home / "bundles")}
         if name == "connector":

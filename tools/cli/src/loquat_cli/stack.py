@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
+from loquat_embedded.binaries import programs
 from loquat_embedded.kafka import Kafka
 from loquat_embedded.postgres import Cluster
 from loquat_events.catalog import SERVICES, Service
@@ -89,7 +90,16 @@ class Stack:
         await self._open.enter_async_context(self.supervisor)
         servers = await self._start_engines(ports)
         self.plan = Plan(
-            self.settings, self.home.path, ports, self.secrets, self.platform, self.tenants, servers, os.environ, self._overrides
+            self.settings,
+            self.home.path,
+            ports,
+            self.secrets,
+            self.platform,
+            self.tenants,
+            servers,
+            os.environ,
+            self._overrides,
+            await asyncio.to_thread(programs),
         )
         self.gateway, self.simulator = self.plan.gateway, self.plan.simulator
         self.supervisor.note(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Parameter
+from loquat_bot_runner.domain import bundle
 
 from loquat_cli.context import Context
 from loquat_cli.errors import Trouble
-from loquat_cli.show import console, plain, when
+from loquat_cli.pytests import run_pytest, scratch_database
+from loquat_cli.services import starter_bot
+from loquat_cli.settings import StackSettings
+from loquat_cli.show import console, plain, table, when
+from loquat_cli.trial import on_trial
 
 _LARGEST: Final = 2 << 20  # bytes of a whole bot: the gateway takes 3 MB, and JSON writes some characters longer
 _LEFT_OUT: Final = ("__pycache__", "node_modules")
@@ -19,6 +29,14 @@ Project = Annotated[str | None, Parameter(alias="-p")]
 
 class NoBot(Trouble):
     """The folder holds no bot that could be sent."""
+
+
+class BotRefused(Trouble):
+    """The bot would not be deployed, or would not load."""
+
+
+class NotEmpty(Trouble):
+    """The folder of a new bot has something in it."""
 
 
 def read_bot(folder: Path) -> dict[str, str]:
@@ -43,6 +61,76 @@ def read_bot(folder: Path) -> dict[str, str]:
         except UnicodeDecodeError:
             raise NoBot(f"{path} is no UTF-8 text; a bot consists of text files") from None
     return files
+
+
+def init_bot(folder: Path, /) -> None:
+    """Make a new bot: one that works, with its tests.
+
+    Parameters
+    ----------
+    folder
+        Where; it must be empty or not there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NotEmpty(f"{folder} is there and not empty; a new bot needs a folder of its own")
+    template = starter_bot(StackSettings())
+    files = read_bot(template)
+    name = re.sub(r"[^\w.-]+", "-", folder.absolute().name) or "bot"
+    files["loquat.toml"] = f"name = {json.dumps(name)}\n"
+    files["README.md"] = f"# {name}\n\n```\nloquat bot check .\nloquat bot test .\nloquat bot deploy . --project ID\n```\n"
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    console().print(f"made {plain(folder)} ({len(files)} files). Next:\n")
+    for word in ("check", "test", "deploy"):
+        console().print(f"  loquat bot {word} {plain(folder)}")
+
+
+async def check_bot(folder: Path = Path(), /) -> None:
+    """Load a bot as the platform would, and list its states and handlers.
+
+    Parameters
+    ----------
+    folder
+        With bot.py in it.
+    """
+    files = read_bot(folder)
+    try:
+        bundle.checked(files)
+    except bundle.BundleRefused as refused:
+        raise BotRefused(f"the bot would be refused: {refused}") from None
+    trial = await on_trial(files)
+    out = console()
+    if trial.printed:
+        out.print(f"[dim]{plain(trial.printed.rstrip())}[/]\n")
+    if trial.ready is None:
+        raise BotRefused(f"the bot does not load:\n{trial.error.rstrip()}")
+    states, handlers = trial.ready.states, trial.ready.handlers
+    if not handlers:
+        raise BotRefused("the bot has no handler: add one with @bot.state('unstructured') or @bot.fallback")
+    out.print(table(("WHEN", "STATE", "HANDLER", "WHERE"), [(h.when, h.state, h.handler, h.where) for h in handlers]))
+    out.print(f"\n{len(states)} state{'s' * (len(states) != 1)}: {plain(', '.join(states)) or 'none'}")
+    if not {("fallback", ""), ("anything else", "unstructured")} & {(h.when, h.state) for h in handlers}:
+        out.print("[yellow]what no rule takes is not answered: add @bot.fallback or @bot.state('unstructured')[/]")
+
+
+async def test_bot(folder: Path = Path(), /, *for_pytest: str, database: bool = True) -> None:  # noqa: PT028  (a command, no test)
+    """Run a bot's tests with pytest, and a throw-away PostgreSQL for ctx.db.
+
+    Parameters
+    ----------
+    folder
+        With bot.py in it. If it has a virtual environment (.venv), its pytest is the one that runs.
+    for_pytest
+        Options for pytest, after `--`.
+    database
+        Without one, tests that need it are skipped or fail. LOQUAT_SCRATCH_DATABASE names another than the throw-away one.
+    """
+    read_bot(folder)
+    async with AsyncExitStack() as stack:
+        environment: Mapping[str, str] = await stack.enter_async_context(scratch_database()) if database else {}
+        code = await run_pytest(folder, for_pytest, environment)
+    sys.exit(code)
 
 
 async def deploy_bot(folder: Path, /, *, project: Project = None, message: Annotated[str, Parameter(alias="-m")] = "") -> None:

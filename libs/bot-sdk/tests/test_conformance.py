@@ -1,0 +1,149 @@
+"""The tester against the real thing: one bot, one talk, through a worker and a project's database, and in memory. Both must see the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loquat.testing import BotTester
+from loquat_bot_runner.adapters.confine import Limits
+from loquat_bot_runner.adapters.worker import Worker
+from loquat_bot_runner.errors import CallFailed
+from loquat_embedded.postgres import Cluster
+
+from tests.tenants import PASSWORD, Desk, Tenants, message
+
+BOT = """
+from loquat import Bot, Context
+
+bot = Bot()
+
+
+async def note(ctx: Context) -> None:
+    await ctx.db.execute("CREATE TABLE IF NOT EXISTS notes (n int GENERATED ALWAYS AS IDENTITY, text text)")
+    await ctx.db.execute("INSERT INTO notes (text) VALUES ($1)", f"{ctx.state}: {ctx.event.text}")
+
+
+@bot.state("unstructured")
+async def start(ctx: Context) -> None:
+    await note(ctx)
+    ctx.reply_text(f"hello {ctx.contact.name}")
+    ctx.goto("talk")
+
+
+@bot.state("talk")
+async def talk(ctx: Context) -> None:
+    ctx.reply_buttons("?", [("a", "A")])
+    ctx.reply_list("?", "Open", [("r", "R"), ("s", "S", "D")])
+    ctx.reply_image("https://example.org/a.png", "caption")
+
+
+@bot.text("next")
+async def go(ctx: Context) -> None:
+    ctx.goto("other")
+    await note(ctx)
+
+
+@bot.on_enter("other")
+async def enter(ctx: Context) -> None:
+    ctx.reply_text("in other")
+
+
+@bot.text("bye")
+async def bye(ctx: Context) -> None:
+    ctx.goto("gone")
+    ctx.end()
+
+
+@bot.text("fail", "apologise")
+async def fail(ctx: Context) -> None:
+    await note(ctx)
+    ctx.goto("never")
+    raise RuntimeError
+
+
+@bot.error
+async def sorry(ctx: Context, error: Exception) -> None:
+    if ctx.event.text == "fail":
+        raise error
+    await note(ctx)
+    ctx.reply_text(f"sorry in {ctx.state}")
+    ctx.goto("sorry")
+
+
+@bot.unknown_state
+async def lost(ctx: Context) -> None:
+    ctx.reply_text(f"lost in {ctx.state}")
+"""
+TALK = ["hi", "so", "fail", "next", "apologise", "hm", "bye", "again", "fail", "bye", "bye"]
+NOTES = "SELECT text FROM notes ORDER BY n"
+
+
+Talk = Callable[[], Awaitable[tuple[list[dict[str, Any]], list[str]]]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "bot.py").write_text(BOT)
+    return tmp_path
+
+
+async def in_memory(folder: Path, database: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The talk through the tester."""
+    seen: list[dict[str, Any]] = []
+    with BotTester.load(folder, database=database) as tester:
+        before: set[object] = set()
+        for text in TALK:
+            state, version = ("unstructured", 0) if tester.closed else (tester.state, tester.version)
+            try:
+                replies = [r.wire() for r in await tester.send(text)]
+            except RuntimeError:
+                replies = None
+            seen.append({"state": state, "version": version, "replies": replies, "opens": tester.conversation.id not in before})
+            before.add(tester.conversation.id)
+        return seen, [r["text"] for r in await tester.fetch(NOTES)]
+
+
+@pytest.fixture
+async def platform_talk(folder: Path, tenants: Tenants) -> AsyncGenerator[Talk]:
+    """The talk through a worker and the platform's functions."""
+    project = await tenants.project()
+    lines: list[str] = []
+    worker = Worker(project.project_id, Limits(256 << 20), lambda _, level, text: lines.append(f"{level} {text}"))
+    await worker.start(folder, tenants.cluster.dsn(project.database, user=project.names.login("bot"), password=PASSWORD))
+
+    async def talk() -> tuple[list[dict[str, Any]], list[str]]:
+        desk, seen, before = await Desk.of(project), list[dict[str, Any]](), set[object]()
+        for text in TALK:
+            event = message("wa_id:49151", text=text, name="Ada")
+            begun = await desk.begin(event)
+            state, version, conversation = begun["state"], begun["version"], begun["conversation_id"]
+            where = {"id": str(conversation), "number_id": "1"}
+            said = {"id": event["id"], "type": "text", "text": text, "content": {"body": text}}
+            who = {"id": str(begun["contact_id"]), "name": "Ada"}
+            try:
+                result = await worker.call(10, event=said, contact=who, conversation=where, state=state, version=version)
+                assert (await desk.commit(event, version, result))["status"] == "committed"
+                replies = result["replies"]
+            except CallFailed:
+                replies = None
+            seen.append({"state": state, "version": version, "replies": replies, "opens": conversation not in before})
+            before.add(conversation)
+        return seen, [r["text"] for r in await (await project.login("bot")).fetch(NOTES)]
+
+    yield talk
+    await worker.kill()
+    await tenants.drop(project)
+
+
+async def test_a_talk_with_the_tester_is_the_talk_that_the_platform_has(
+    platform_talk: Talk, folder: Path, platform_cluster: Cluster
+) -> None:
+    real, notes = await platform_talk()
+    played, noted = await in_memory(folder, platform_cluster.dsn())
+    assert played == real
+    assert noted == notes
+    assert sum(s["opens"] for s in real) == 3, "the talk is worth comparing"
+    assert [s["replies"] for s in real].count(None) == 2
