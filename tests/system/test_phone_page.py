@@ -50,7 +50,7 @@ async def test_a_message_typed_is_answered_and_ticks_turn_blue(browser: Browser,
     await expect(page.locator(".bubble.out").first).to_contain_text("hello")
     await expect(page.locator(".bubble.in[data-status=read] .ticks.read").first).to_be_visible(timeout=20_000)
     await page.get_by_role("button", name="Book").click()
-    await expect(page.locator(".bubble.in").nth(1)).to_contain_text("What is your name?", timeout=20_000)
+    await expect(page.locator(".bubble.in").nth(2)).to_contain_text("What is your name?", timeout=20_000)
     assert foreign == []
 
 

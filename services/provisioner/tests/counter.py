@@ -31,6 +31,7 @@ from loquat_provisioner.http.backups import Keeping
 from loquat_provisioner.http.dumps import Dumps, Turns
 from loquat_provisioner.http.ownership import Ownership
 from loquat_provisioner.http.places import Places, Sayings
+from loquat_provisioner.http.uploads import Uploads
 from pydantic import SecretStr
 
 from services.provisioner.tests.workshop import Workshop, now
@@ -107,10 +108,11 @@ async def open_counter(
         return Actor("user", USER, made.organization_id, made.project_id, frozenset({"database:read", "database:own"}))
 
     api = Api("provisioner", "1", authenticate=authenticate)
-    sayings = Sayings(shop.bus, now)
+    sayings, chosen_programs, turns = Sayings(shop.bus, now), Programs(folder or programs(), silence=silence), Turns(at_once)
     for part in (
         Ownership(places, chosen, MOST, sayings),
-        Dumps(places, Programs(folder or programs(), silence=silence), Turns(at_once)),
+        Dumps(places, chosen_programs, turns),
+        Uploads(places, chosen, chosen_programs, turns),
         Keeping(places, BackupStore(shop.pool), sayings, 2),
     ):
         part.add_to(api)

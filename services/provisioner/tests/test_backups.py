@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from loquat_common.bus.port import Dead, Defer, Done, Retry
+from loquat_common.bus.port import Dead, Done, Retry
 from loquat_common.db import DatabaseAway
 from loquat_events.projects import BackupChanged, CreateProject, DropBackup, ProjectRestored, RestoreBackup, TakeBackup
 from loquat_provisioner.adapters.backups import BackupStore
@@ -298,7 +298,7 @@ async def test_a_result_that_waited_at_the_backup_is_not_applied_by_the_next_eve
     desk = await Desk.of(here)
     begun = await desk.begin(waiting)
     bot = await shop.enter(project, "bot")
-    result = '{"replies": [{"type": "text", "text": "of the past"}]}'
+    result = {"replies": [{"type": "text", "text": "of the past"}]}
     await bot.execute("SELECT loquat.record_result($1, $2, $3)", UUID(waiting["id"]), begun["version"], result)
     await bot.close()
     await here.close()
@@ -468,13 +468,23 @@ async def test_a_kill_of_the_copy_for_a_clone_there_is_resumed(shop: Workshop, p
     await cloned(shop, project, order.clone_id or "")
 
 
-async def test_a_source_waits_with_its_deletion_for_a_clone_that_still_needs_its_roles(shop: Workshop) -> None:
+@pytest.mark.parametrize("point", CLONE[1:])
+async def test_a_source_that_is_deleted_while_its_clone_is_made_leaves_a_whole_clone_and_no_role(shop: Workshop, point: str) -> None:
     project, _ = await lived(shop)
     order, create = await clone_of(shop, project)
-    await shop.killed(create, "provisioner.open.renewed")
-    assert isinstance(await shop.handle(delete(project.project_id)), Defer)
-    assert isinstance(await shop.handle(create), Done)
+    await shop.killed(create, point)
     assert await shop.handle(delete(project.project_id)) == Done()
-    clone = await shop.row(order.clone_id or "")
-    assert (await content(shop, clone))["orders"] == ["before"]
-    await usable(shop, clone)
+    assert isinstance(await shop.handle(create), Done)
+    clone = await cloned(shop, project, order.clone_id or "")
+    other = await shop.project()
+    await shop.handle(delete(other.project_id))
+    assert {n[:14] for n in await shop.names()} == {clone.database}
+
+
+async def test_a_source_that_is_deleted_before_its_clone_is_begun_is_a_failure_with_a_reason(shop: Workshop) -> None:
+    project, _ = await lived(shop)
+    order, create = await clone_of(shop, project)
+    assert await shop.handle(delete(project.project_id)) == Done()
+    assert isinstance(await shop.handle(create), Retry)
+    (step,) = [s for s in await shop.steps(order.clone_id or "") if s.status == "failed"]
+    assert step.reason == "what is to be copied is not there any more"

@@ -108,6 +108,14 @@ class DumpQuery(BaseModel):
     format: Literal["custom", "plain"] = Field(default="custom", description="custom: for pg_restore; plain: SQL for psql")
 
 
+class Restored(BaseModel):
+    """What of an uploaded dump is there now."""
+
+    objects: int
+    tables: int
+    left_out: int = Field(description="the system's tables and their rows, rights, schemas, extensions")
+
+
 class NewBackup(BaseModel):
     """What to call it."""
 
@@ -205,6 +213,16 @@ DUMP: Final = Operation(
     errors=(404, 409, 429, 502, 503),
     seconds=90.0,
 )
+UPLOAD: Final = Operation(
+    "POST",
+    "/database/restore",
+    "Restore an uploaded dump into a new project: its own objects, as its owner; all or nothing",
+    "database:own",
+    takes=("application/octet-stream",),
+    answer=Restored,
+    errors=(404, 409, 413, 422, 429, 503),
+    seconds=1900.0,
+)
 BACKUPS: Final = Operation("GET", "/database/backups", "List backups", "database:read", answer=BackupList)
 BACKUP: Final = Operation("GET", "/database/backups/{backup_id}", "One backup", "database:read", at=OneBackup, answer=Backup)
 TAKE: Final = Operation(
@@ -256,6 +274,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     GRANT,
     REVOKE,
     DUMP,
+    UPLOAD,
     BACKUPS,
     TAKE,
     BACKUP,

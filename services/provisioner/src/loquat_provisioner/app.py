@@ -30,6 +30,7 @@ from loquat_provisioner.http.backups import Keeping
 from loquat_provisioner.http.dumps import Dumps, Turns
 from loquat_provisioner.http.ownership import Ownership
 from loquat_provisioner.http.places import Places, Sayings
+from loquat_provisioner.http.uploads import Uploads
 from loquat_provisioner.settings import Settings
 
 
@@ -65,6 +66,7 @@ async def serve(settings: Settings) -> None:
         for part in (
             Ownership(places, chosen, settings.most, sayings),
             Dumps(places, programs, turns),
+            Uploads(places, chosen, programs, turns),
             Keeping(places, kept, sayings, settings.backups_kept),
         ):
             part.add_to(api.api)

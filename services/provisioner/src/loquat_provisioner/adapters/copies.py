@@ -23,7 +23,9 @@ _LONGEST: Final = 600.0
 _LOOK: Final = 0.05  # seconds between two looks whether all is quiet
 _QUIET: Final = """
 SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend' AND state <> 'idle')"""
-_END: Final = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'"
+_END: Final = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = $1 AND backend_type = 'client backend' AND usesysid NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)"""
 _THERE: Final = "SELECT true FROM pg_database WHERE datname = $1"
 
 
@@ -123,13 +125,14 @@ async def inherit(databases: ProjectDatabases, names: Names, former: Names) -> N
         me, owner, leaver = Ident("loquat_provisioner"), Ident(names.owner), Ident(former.owner)
         present = [r for r in roles if await inside.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", r)]
         if former.owner not in present:
-            return  # an order that came again: the former project is deleted meanwhile, which its rights here had kept from happening
+            return  # an order that came again: nothing here was its any more, else the role would have stayed when its project was deleted
+        stands = await inside.fetchval(_THERE, former.database)
         for role in [names.owner, *present]:
             await inside.execute(compose("GRANT {role} TO {me} WITH INHERIT TRUE, SET TRUE", role=Ident(role), me=me))
         await inside.execute(compose("REASSIGN OWNED BY {leaver} TO {owner}", leaver=leaver, owner=owner), timeout=_LONGEST)
         for role in present:  # default privileges, policies. It takes the role's right to enter its own database, too.
             await inside.execute(compose("DROP OWNED BY {role}", role=Ident(role)), timeout=_LONGEST)
-            if role != former.owner:
+            if role != former.owner and stands:
                 places = {"role": Ident(role), "database": Ident(former.database)}
                 await inside.execute(compose("GRANT CONNECT ON DATABASE {database} TO {role}", **places))
         for role in [names.owner, *present]:

@@ -178,11 +178,7 @@ class ProjectDatabases:
                 await logins.put_right(admin, names.login(kind))
 
     async def drop(self, names: Names) -> None:
-        """The database is closed first: no session comes back between the termination and the drop, and none that still ends holds up a role.
-
-        Raises:
-            StepFailed: a copy of it that is no project's own yet needs its roles.
-        """
+        """The database is closed first: no session comes back between the termination and the drop, and none that still ends holds up a role."""
         database, roles = Ident(names.database), [*(names.login(kind) for kind in LOGINS), names.owner]
         async with self.alone() as admin:
             open_ = "SELECT true FROM pg_database WHERE datname = $1 AND datconnlimit <> -2"  # -2: a drop was cut off, only another one is possible

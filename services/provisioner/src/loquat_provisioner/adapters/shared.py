@@ -15,7 +15,7 @@ from loquat_common.sql import Ident, compose
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-_TENANT: Final = "^p_[0-9a-f]{12}_(bot|editor|direct)$"
+_TENANT: Final = "^p_[0-9a-f]{12}_(bot|editor|direct|(dump|restore)_[0-9a-f]{8})$"
 _PATIENCE: Final = "200ms"  # for the lock on a role that nobody misses
 
 # purpose: tenants' sessions that wait for a strong lock on a shared catalog or somebody's database (DROP DATABASE: all who want to connect there wait

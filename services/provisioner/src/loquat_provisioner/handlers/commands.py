@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from loquat_common import metrics
 from loquat_common.bus.port import Bus, Dead, Defer, Done, Outcome, Received, Retry
@@ -34,9 +33,6 @@ from loquat_provisioner.adapters.store import Project, Store
 from loquat_provisioner.domain.life import TRIES, Names, StepFailed, emptiest, missing
 from loquat_provisioner.handlers.backups import Backups
 from loquat_provisioner.handlers.facts import Facts
-
-_CLONED: Final = 5.0
-"""Seconds until a deletion looks again whether a clone of the project is its own."""
 
 
 class Commands:
@@ -206,10 +202,7 @@ class Commands:
                 return Dead(f"the cluster {project.cluster} is not set up any more")
             self._failpoints.hit("provisioner.drop.before")
             await copies.drop(self._clusters[project.cluster], *await self._kept.copies(order.project_id))
-            try:
-                await self._clusters[project.cluster].drop(Names(project.database))
-            except StepFailed as failure:
-                return Defer(_CLONED, str(failure))
+            await self._clusters[project.cluster].drop(Names(project.database))
             self._failpoints.hit("provisioner.drop.after")
         await self._bus.remove(DIRECTORY, project=order.project_id, lane="project")
         await self._bus.publish(
