@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from aiohttp import ClientResponse, web
+from aiohttp import ClientError, ClientResponse, web
 from loquat_common.client import InternalClient
 from loquat_common.http import ACTOR, Api
+from loquat_common.logs import get_logger
 from loquat_events.catalog import Service
 from loquat_rest import catalog
 from loquat_rest.operation import AUDITED, OneProject, Operation
@@ -56,18 +57,29 @@ class Forward:
                 passed = {k: answer.headers[k] for k in _PASSED if k in answer.headers}
                 if not operation.gives:
                     return web.Response(status=answer.status, headers=passed, body=await answer.read())
-                response = web.StreamResponse(status=answer.status, headers=passed)
-                await response.prepare(request)
-                async for piece in answer.content.iter_chunked(_PIECE):
-                    await response.write(piece)
-                await response.write_eof()
-                return response
+                return await _streamed(request, answer, passed)
 
         return handle
 
     async def _audit(self, request: web.Request, action: str, project: str) -> None:
         actor = request[ACTOR]
         await self._people.audit(actor.organization or "", actor.subject, action, project)
+
+
+async def _streamed(request: web.Request, answer: ClientResponse, headers: Mapping[str, str]) -> web.StreamResponse:
+    """The answer, piece by piece. One that breaks off cuts the connection: its beginning must not look like all of it."""
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    await response.prepare(request)
+    try:
+        async for piece in answer.content.iter_chunked(_PIECE):
+            await response.write(piece)
+    except (ClientError, TimeoutError, OSError) as error:
+        get_logger().warning("forward.broken_off", error=type(error).__name__)
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response
 
 
 def _action(operation: Operation, answer: ClientResponse) -> str | None:

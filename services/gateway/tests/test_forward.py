@@ -1,0 +1,80 @@
+"""What is handed on to the service that serves it: whole, or visibly broken."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from loquat_common.client import InternalClient
+from loquat_common.http import ACTOR, Api
+from loquat_common.tokens import Actor, Signer, new_key
+from loquat_gateway.http.forward import Forward
+from loquat_rest.operation import Operation
+
+BEGINNING = b"half of it"
+DOWNLOAD = Operation("GET", "/database/file", "A file", "database:read", gives=("application/octet-stream",))
+UPLOAD = Operation("POST", "/database/file", "A file", "database:write", takes=("text/plain",), gives=("text/plain",))
+
+
+class Door:
+    """Lets everybody in."""
+
+    async def project(self, request: web.Request, project: str, **_more: Any) -> Actor:
+        return Actor("user", "key", "o", project, request[ACTOR].scopes)
+
+    async def audit(self, *_what: object) -> None:
+        return
+
+
+@pytest.fixture
+async def gateway() -> AsyncGenerator[str]:
+    async def download(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"})
+        await response.prepare(request)
+        await response.write(BEGINNING)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async def upload(request: web.Request) -> web.Response:
+        size = 0
+        async for piece in request.content.iter_any():
+            size += len(piece)
+        return web.Response(text=str(size))
+
+    async def anybody(_request: web.Request) -> Actor:
+        return Actor("user", "key", "o", scopes=frozenset({"database:read", "database:write"}))
+
+    owner = web.Application()
+    owner.router.add_get("/internal/projects/{project_id}/database/file", download)
+    owner.router.add_post("/internal/projects/{project_id}/database/file", upload)
+    async with TestServer(owner) as behind:
+        client = InternalClient(str(behind.make_url("")), Signer("gateway", new_key()[0]), "schema-manager")
+        await client.start()
+        api, door = Api("front", "1", authenticate=anybody), cast("Any", Door())
+        Forward(door, door, {"schema-manager": client}, {"schema-manager": (DOWNLOAD, UPLOAD)}).add_to(api)
+        async with TestServer(api.app()) as front:
+            yield str(front.make_url(""))
+        await client.stop()
+
+
+async def test_an_answer_that_breaks_off_is_cut_and_never_ends_well(gateway: str) -> None:
+    async with aiohttp.ClientSession() as http, http.get(f"{gateway}/v1/projects/prj/database/file") as answer:
+        assert (answer.status, answer.headers["Content-Disposition"]) == (200, "attachment")
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+
+
+async def test_a_body_of_any_size_goes_on_as_a_stream(gateway: str) -> None:
+    async def pieces() -> AsyncGenerator[bytes]:
+        for _ in range(300):
+            yield b"x" * 65_536
+
+    async with aiohttp.ClientSession() as http:
+        headers = {"Content-Type": "text/plain"}
+        async with http.post(f"{gateway}/v1/projects/prj/database/file", data=pieces(), headers=headers) as answer:
+            assert (answer.status, await answer.text()) == (200, str(300 * 65_536))
