@@ -85,9 +85,12 @@ class Worker:
                 cwd="/",
                 preexec_fn=before_exec(self._limits, user_of(self._project)),
             )
+            reader, self._writer = await asyncio.open_connection(sock=ours, limit=2 * protocol.LARGEST)
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
-        reader, self._writer = await asyncio.open_connection(sock=ours, limit=2 * protocol.LARGEST)
         self._tasks = [asyncio.create_task(self._reading(reader), name="frames"), asyncio.create_task(self._listening(), name="output")]
         self._writer.write(protocol.pack(protocol.Start(str(folder), database)))
         try:
@@ -151,6 +154,7 @@ class Worker:
         self.dead = True
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(DoesNotStart(error.error))
+            self._ready.exception()  # nobody may wait for it any more
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(error)
