@@ -6,7 +6,7 @@ MEMBERS := $(wildcard libs/* services/* tools/*)
 ARGS   ?=
 BUS    ?= $(or $(LOQUAT_BUS),postgres)
 
-.PHONY: help install up test lint fmt bench docs lock clean
+.PHONY: help install up test lint fmt soak bench docs lock clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,17 +17,20 @@ $(VENV)/installed: requirements/dev.lock $(addsuffix /pyproject.toml,$(MEMBERS))
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/install $(MEMBERS)
 
 up: install ## the whole platform on this machine; BUS=kafka for a real Kafka
-	@LOQUAT_BUS="$(BUS)" $(BIN)/loquat up $(ARGS)
+	@LOQUAT_BUS="$(BUS)" exec $(BIN)/loquat up $(ARGS)
 
-test: install ## all tests; ARGS reaches pytest
+test: install ## all tests, on two processes; ARGS reaches pytest ("-n 0" for one, where a debugger works)
 	@scripts/system-packages
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: install ## formatting, ruff, types, import contracts
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error && $(BIN)/lint-imports
 
 fmt: install ## format and mend what can be mended
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+soak: install ## what takes long: 1,000 project databases under 100 connections; LOQUAT_SOAK=200 for fewer
+	@$(BIN)/python -m pytest -s -p no:randomly tests/soak/*.py $(ARGS)
 
 bench: install ## speed, as ratios within one run
 	@$(BIN)/python -m bench $(ARGS)

@@ -14,6 +14,8 @@ from pathlib import Path
 from loquat_cli.settings import StackSettings
 from loquat_cli.stack import Stack
 
+from bench.database import database
+from bench.migrations import migrations
 from bench.replies import idle, projects, replies
 from bench.webhook import webhook
 
@@ -23,6 +25,10 @@ async def main(chosen: list[str]) -> None:
     print(f"bus: {bus}; {os.cpu_count()} cores; generator, services and databases share them unless said")
     if not chosen or "webhook" in chosen:
         await webhook(bus)
+    if not chosen or "database" in chosen:
+        await database()
+    if not chosen or "migrations" in chosen:
+        await migrations()
     if chosen and not {"projects", "replies", "idle"} & set(chosen):
         return
     with tempfile.TemporaryDirectory(prefix="loquat-bench-", ignore_cleanup_errors=True) as folder:

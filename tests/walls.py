@@ -146,7 +146,7 @@ class Wall:
                 await connection.execute("DISCARD ALL")
             else:
                 await connection.execute(sql)
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
             return _ENDED
         except asyncpg.PostgresError as error:
             return f"{error.sqlstate} {error}"

@@ -125,3 +125,22 @@ async def test_a_role_that_is_left_and_locked_holds_up_no_other_projects_end(ten
     await editor.execute(f"BEGIN; GRANT INSERT ON gift TO {neighbour.names.owner}")
     async with asyncio.timeout(5):
         await tenants.drop(await tenants.project())
+
+
+async def test_projects_that_end_while_all_are_weighed_do_not_end_the_reaper(tenants: Tenants) -> None:
+    databases = ProjectDatabases(tenants.as_service("provisioner"))
+    reaper, admin, over = Reaper(databases), await databases.admin(), asyncio.Event()
+
+    async def weigh() -> int:
+        count = 0
+        while not over.is_set():
+            assert await reaper.weigh(admin) == []
+            count += 1
+        return count
+
+    weighing = asyncio.create_task(weigh())
+    for _ in range(5):
+        await tenants.drop(await tenants.project())
+    over.set()
+    assert await weighing > 5
+    await databases.close()

@@ -6,6 +6,7 @@ Runs as loquat_provisioner in database postgres. Terminates, never cancels: a fu
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -62,6 +63,7 @@ WHERE over <> closed_for_size"""
 
 _END: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY ($1)"
 _HELD: Final = 0.5  # seconds for the lock on a role: longer than an honest change of it takes, short for the logins that wait behind it
+_WEIGHINGS: Final = 3  # in a row, each of them spoilt by the end of some project; the next ones come in a minute
 _IN_THE_WAY: Final = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
@@ -141,7 +143,7 @@ class Reaper:
     async def weigh(self, admin: Connection) -> list[str]:
         """Over its limit a project keeps only its editor, through which the API deletes; below 90 % the others come back."""
         acts: list[str] = []
-        for row in await admin.fetch(_OVER_SIZE, timeout=60):
+        for row in await self._over_size(admin):
             database, over = row["database"], row["over"]
             try:
                 await self._close(admin, database, over=over)
@@ -150,6 +152,12 @@ class Reaper:
             else:
                 acts.append(f"{'closed' if over else 'opened'} {database}")
         return acts
+
+    async def _over_size(self, admin: Connection) -> list[asyncpg.Record]:
+        for _ in range(_WEIGHINGS):
+            with suppress(asyncpg.UndefinedObjectError):  # a database that is deleted meanwhile has no size, and the statement no result
+                return await admin.fetch(_OVER_SIZE, timeout=60)
+        return []
 
     async def _close(self, admin: Connection, database: str, *, over: bool) -> None:
         shut = [Names(database).login(kind) for kind in ("bot", "direct")]

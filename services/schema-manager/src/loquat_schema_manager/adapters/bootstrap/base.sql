@@ -62,22 +62,23 @@ REVOKE ALL ON pg_catalog.pg_shdepend FROM PUBLIC;           -- how many objects 
 -- A limit on waiting for locks that a tenant cannot set aside. CREATE RULE, CREATE TRIGGER, REFERENCES and ATTACH PARTITION wait for a strong lock on
 -- whatever table they name, also the system's and the cluster's own (pg_database, pg_authid), and are asked for the right to it afterwards; all who
 -- come later wait behind them. Two sessions of one tenant kept everybody out of the cluster so, for as long as they liked. lock_timeout is the
--- tenant's to set; between this trigger and its command no statement of the tenant's can come. One second, to the end of the transaction; a
--- twentieth of it while another tenant's session holds something shared, for which such a wait would be: logins take four such locks.
+-- tenant's to set; between this trigger and its command no statement of the tenant's can come. One second, to the end of the transaction; less
+-- while another tenant's session holds what such a wait would be for: 250 ms for a table of the system's (commit_run waits 500 ms), 50 ms for what
+-- the cluster shares (a login takes four such locks). Functions instead of views, so that it holds nothing shared itself.
 CREATE SCHEMA loquat_walls;                                 -- the superuser's: whoever could change the trigger would become superuser
 CREATE FUNCTION loquat_walls.limit_lock_wait() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   tenant constant text := '^p_[0-9a-f]{12}_';
-  longest interval := '1 s';
+  longest int;                                              -- milliseconds
 BEGIN
   IF session_user !~ tenant THEN RETURN; END IF;
-  IF EXISTS (SELECT FROM pg_lock_status() AS l, pg_stat_get_activity(l.pid) AS a
-             WHERE l.locktype = 'relation' AND l.database = 0 AND l.granted AND l.pid <> pg_backend_pid() AND pg_get_userbyid(a.usesysid) ~ tenant) THEN
-    longest := '50 ms';
-  END IF;
-  IF current_setting('lock_timeout')::interval NOT BETWEEN interval '1 ms' AND longest THEN
-    PERFORM set_config('lock_timeout', (extract(epoch FROM longest) * 1000)::int::text, true);
+  SELECT coalesce(min(CASE l.database WHEN 0 THEN 50 ELSE 250 END), 1000) INTO longest
+  FROM pg_lock_status() AS l CROSS JOIN LATERAL pg_stat_get_activity(l.pid) AS a LEFT JOIN pg_class AS c ON c.oid = l.relation
+  WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() AND pg_get_userbyid(a.usesysid) ~ tenant
+    AND (l.database = 0 OR c.relowner = 'loquat_system'::regrole AND l.database = (SELECT b.datid FROM pg_stat_get_activity(pg_backend_pid()) AS b));
+  IF current_setting('lock_timeout')::interval NOT BETWEEN interval '1 ms' AND longest * interval '1 ms' THEN
+    PERFORM set_config('lock_timeout', longest::text, true);
   END IF;
 END $$;
 REVOKE ALL ON FUNCTION loquat_walls.limit_lock_wait FROM PUBLIC;

@@ -100,19 +100,19 @@ ALTER DEFAULT PRIVILEGES FOR ROLE loquat_system REVOKE EXECUTE ON FUNCTIONS FROM
 -- default privileges in a schema of the platform: for what one makes there oneself, which is nothing | harmless
 ALTER DEFAULT PRIVILEGES IN SCHEMA loquat GRANT SELECT ON TABLES TO PUBLIC
 
--- rights on a system table given away: a warning, nothing given | harmless
+-- rights on a system table given away: a warning, nothing given | harmless or XX000
 GRANT SELECT ON public.contacts TO {other}_owner
 
 -- rights on a system table given to all: a warning, nothing given | harmless or XX000
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC
 
--- rights of a service taken away: a warning, nothing taken | harmless
+-- rights of a service taken away: a warning, nothing taken | harmless or XX000
 REVOKE ALL ON public.messages FROM loquat_conversation_log CASCADE
 
 -- rights of a service on a platform function | 42501
 REVOKE EXECUTE ON FUNCTION loquat.record_inbound FROM loquat_conversation_log
 
--- rights on the schema of the platform | harmless
+-- rights on the schema of the platform | harmless or XX000
 GRANT USAGE ON SCHEMA loquat TO PUBLIC
 
 -- rights on the database | 42501
