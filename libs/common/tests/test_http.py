@@ -14,6 +14,7 @@ from loquat_common.problems import Problem
 from loquat_common.tokens import Actor, Signer, Verifier, new_key
 from openapi_spec_validator import validate
 from pydantic import BaseModel, Field
+from yarl import URL
 
 
 class ItemPath(BaseModel):
@@ -164,3 +165,34 @@ def test_a_handler_with_a_part_nobody_knows_is_refused_when_it_is_added() -> Non
 
     with pytest.raises(TypeError, match="not header"):
         Api("x", "1").route("GET", "/", odd, summary="odd")
+
+
+class Where(BaseModel):
+    name: str
+
+
+class What(BaseModel):
+    tags: dict[str, list[str]]
+
+
+async def test_a_nul_character_is_refused_with_its_place_before_anything_is_done_with_it() -> None:
+    heard = list[str]()
+
+    async def handle(_request: web.Request, *, path: Where, query: Where, body: What) -> None:
+        heard.append(f"{path.name} {query.name} {body.tags}")
+
+    api = Api("t", "1")
+    api.route("POST", "/things/{name}", handle, summary="x")
+    async with TestClient(TestServer(api.app())) as client:
+        for where, what, tags, place in (
+            ("a%00b", "x", {"k": ["v"]}, "path.name"),
+            ("a", "x%00", {"k": ["v"]}, "query.name"),
+            ("a", "x", {"k": ["v", "w\0"]}, "body.tags.k.1"),
+            ("a", "x", {"k\0": ["v"]}, "body.tags"),
+        ):
+            answer = await client.post(URL(f"/things/{where}?name={what}", encoded=True), json={"tags": tags})
+            assert answer.status == 422
+            assert (await answer.json())["detail"] == f"{place} has a NUL character"
+        assert heard == []
+        assert (await client.post("/things/a?name=x", json={"tags": {"k": ["\\u0000 as text"]}})).status == 204
+        assert heard == ["a x {'k': ['\\\\u0000 as text']}"]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, cast, get_args, get_origin, get_type_hints
 
 from aiohttp import hdrs, web
 from loquat_rest.operation import Operation
@@ -28,6 +28,7 @@ ACTOR: Final = web.RequestKey("actor", Actor)
 BODY_LIMIT: Final = 1 << 20
 """Bytes of a JSON body, where the application does not say otherwise: bot bundles and imports have limits of their own."""
 _JSON: Final = "application/json"
+_NUL: Final = b"\\u0000"
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 
 Handler = Callable[..., Awaitable[Any]]
@@ -155,13 +156,38 @@ async def _part(request: web.Request, route: Route, name: str) -> Any:
     try:
         match name:
             case "path":
-                return adapter.validate_python(dict(request.match_info), strict=False)
+                given: Any = dict(request.match_info)
+                _keepable(name, given)
+                return adapter.validate_python(given, strict=False)
             case "query":
-                return adapter.validate_python(_query(request, route.models["query"]))
+                given = _query(request, route.models["query"])
+                _keepable(name, given)
+                return adapter.validate_python(given)
             case _:
-                return adapter.validate_json(await _json(request))
+                raw = await _json(request)
+                if _NUL in raw:  # perhaps an escaped backslash: then the look finds nothing
+                    _keepable(name, adapter.dump_python(adapter.validate_json(raw), mode="json"))
+                return adapter.validate_json(raw)
     except ValidationError as error:
         raise of_validation(name, error) from None
+
+
+def _keepable(place: str, value: object) -> None:
+    """PostgreSQL keeps no NUL character, and nobody means one: refused before anything is ordered with it.
+
+    Raises:
+        Problem: 422, with the place.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            raise Problem(422, "invalid_request", "The request is not valid", f"{place} has a NUL character")
+    elif isinstance(value, dict):
+        for key, inner in cast("dict[object, object]", value).items():
+            _keepable(place, key)
+            _keepable(f"{place}.{key}", inner)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for n, inner in enumerate(cast("Iterable[object]", value)):
+            _keepable(f"{place}.{n}", inner)
 
 
 def _query(request: web.Request, model: type[BaseModel]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.factory import open_bus
 from loquat_common.client import InternalClient
 from loquat_common.crypto import KeyRing
+from loquat_common.deadletters import DeadLetterApi
 from loquat_common.failpoints import Failpoints
 from loquat_common.http import internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
@@ -68,6 +70,7 @@ async def serve(settings: Settings) -> None:
             Dumps(places, programs, turns),
             Uploads(places, chosen, programs, turns),
             Keeping(places, kept, sayings, settings.backups_kept),
+            DeadLetterApi(DeadLetters(service.pool)),
         ):
             part.add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)

@@ -35,6 +35,10 @@ class Access:
         """
         kind, _, key = request.headers.get("Authorization", "").partition(" ")
         holder = await self._people.holder(key) if kind == "Bearer" and len(key) <= _LONGEST_KEY else None
+        if holder is None and key:
+            raise Problem(
+                401, "unauthenticated", "The API key is not known, or was revoked", "It is sent as `Authorization: Bearer lq_...`"
+            )
         if holder is None:
             raise Problem(401, "unauthenticated", "An API key is needed", "Send it as `Authorization: Bearer lq_...`")
         return Actor("user", holder.key_id, holder.organization, scopes=holder.scopes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from aiohttp import web
@@ -23,6 +23,9 @@ from loquat_gateway.http.access import Access
 from loquat_gateway.http.projects import idempotency_key, publish
 from loquat_gateway.http.views import ContactDetail, OneProject
 
+_NEEDED: Final = {"buttons": {"buttons"}, "list": {"sections"}, "image": {"link", "id"}}
+"""Of each type's content, what it is nothing without; the connector checks the rest against WhatsApp's limits."""
+
 
 class NewMessage(BaseModel):
     """To a contact, or to an address; from `number_id`, which may be left out where only one number comes into question."""
@@ -37,7 +40,11 @@ class NewMessage(BaseModel):
         if (self.contact_id is None) == (self.address is None):
             raise ValueError("give contact_id or address, one of both")
         if self.message.type == "text" and not (self.message.text or "").strip():
-            raise ValueError("a text message needs a text")
+            raise ValueError("message.text: a text message needs a text")
+        if self.message.type in _NEEDED and not (self.message.content or {}).keys() & _NEEDED[self.message.type]:
+            raise ValueError(
+                f"message.content: a message of type {self.message.type} needs {' or '.join(sorted(_NEEDED[self.message.type]))}"
+            )
         return self
 
 

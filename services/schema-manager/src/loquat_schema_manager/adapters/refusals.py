@@ -62,6 +62,9 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
 }
 
 
+_HINTS: Final = {"25006": "The console writes when it is told so: read_only false"}
+
+
 def refusal(error: asyncpg.PostgresError) -> Problem | None:
     """The problem; None for what is no answer to the tenant's statement (the server stops, a connection is lost)."""
     code = error.sqlstate or ""
@@ -73,7 +76,7 @@ def refusal(error: asyncpg.PostgresError) -> Problem | None:
         "constraint": getattr(error, "constraint_name", None),
         "column": getattr(error, "column_name", None),
         "table": getattr(error, "table_name", None),
-        "hint": getattr(error, "hint", None),
+        "hint": _HINTS.get(code) or getattr(error, "hint", None),
     }
     detail = "; ".join(p for p in (str(error.args[0]) if error.args else "", getattr(error, "detail", None)) if p)
     return Problem(status, word, title, detail[:2000], sqlstate=code, **{k: v for k, v in named.items() if v})

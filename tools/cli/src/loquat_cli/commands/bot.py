@@ -18,7 +18,7 @@ from loquat_cli.errors import Trouble
 from loquat_cli.pytests import run_pytest, scratch_database
 from loquat_cli.services import starter_bot
 from loquat_cli.settings import StackSettings
-from loquat_cli.show import console, plain, table, when
+from loquat_cli.show import console, plain, program, table, when
 from loquat_cli.trial import on_trial
 
 _LARGEST: Final = 2 << 20  # bytes of a whole bot: the gateway takes 3 MB, and JSON writes some characters longer
@@ -83,7 +83,7 @@ def init_bot(folder: Path, /) -> None:
         (folder / path).write_text(content)
     console().print(f"made {plain(folder)} ({len(files)} files). Next:\n")
     for word in ("check", "test", "deploy"):
-        console().print(f"  loquat bot {word} {plain(folder)}")
+        console().print(f"  {plain(program())} bot {word} {plain(folder)}")
 
 
 async def check_bot(folder: Path = Path(), /) -> None:

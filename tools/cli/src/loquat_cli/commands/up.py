@@ -16,7 +16,7 @@ from loquat_cli.errors import Trouble
 from loquat_cli.logfiles import last_lines
 from loquat_cli.process import Process
 from loquat_cli.settings import StackSettings
-from loquat_cli.show import console, plain, table
+from loquat_cli.show import console, plain, program, table
 from loquat_cli.stack import Stack
 
 
@@ -118,4 +118,4 @@ def _show(voice: Voice, stack: Stack) -> None:
         ("Logs", stack.logs),
     ]
     voice.say("", table(("[bold green]Loquat is up[/]", ""), rows))
-    voice.say('\nTry [bold]loquat say "hello"[/] in another terminal. Ctrl-C stops everything.')
+    voice.say(f'\nTry [bold]{plain(program())} say "hello"[/] in another terminal. Ctrl-C stops everything.')
