@@ -31,17 +31,21 @@ class InternalClient:
     def __init__(self, base_url: str, signer: Signer, audience: str) -> None:
         self._base, self._signer, self._audience = base_url.rstrip("/"), signer, audience
         self._session: aiohttp.ClientSession | None = None
+        self._forwarding: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         """Opens the client."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=50), json_serialize=lambda v: orjson.dumps(v, default=str).decode()
         )
+        # How many are forwarded is for the caller to bound: those who send slowly must not stand before our own questions.
+        self._forwarding = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
     async def stop(self) -> None:
         """Closes it."""
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._forwarding):
+            if session is not None:
+                await session.close()
 
     async def call(
         self,
@@ -109,13 +113,13 @@ class InternalClient:
         Raises:
             ServiceUnavailable: nothing came, or nothing in time.
         """
-        if self._session is None:
+        if self._forwarding is None:
             raise RuntimeError("the client is not started")
         target = URL(self._base + url, encoded=True)
         token = self._signer.sign(actor, self._audience, method, target.path)
         limit = aiohttp.ClientTimeout(total=None if streams else seconds, sock_connect=LIMIT, sock_read=seconds)
         try:
-            async with self._session.request(
+            async with self._forwarding.request(
                 method, target, data=body, headers={**headers, "Authorization": f"Bearer {token}"}, timeout=limit, allow_redirects=False
             ) as response:
                 yield response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from loquat_common.problems import Problem
@@ -28,6 +28,6 @@ def decode(cursor: str | None) -> tuple[datetime, UUID] | None:
         moment = datetime.fromisoformat(at)
         if moment.tzinfo is None:
             raise ValueError(at)
-        return moment, UUID(row)
-    except (ValueError, binascii.Error):
+        return moment.astimezone(UTC), UUID(row)
+    except (ValueError, OverflowError, binascii.Error):
         raise Problem(400, "invalid_cursor", "The cursor is none of ours", "Take it from `next_cursor` of the page before") from None

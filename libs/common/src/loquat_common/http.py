@@ -6,6 +6,7 @@ validate requests, shape answers and make the OpenAPI document (`openapi.py`).
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import time
@@ -27,6 +28,8 @@ from loquat_common.tokens import Actor, TokenRefused, Verifier
 ACTOR: Final = web.RequestKey("actor", Actor)
 BODY_LIMIT: Final = 1 << 20
 """Bytes of a JSON body, where the application does not say otherwise: bot bundles and imports have limits of their own."""
+BODY_SECONDS: Final = 30.0
+"""For a body that is read whole: a few MB over a slow line."""
 _JSON: Final = "application/json"
 _NUL: Final = b"\\u0000"
 _PLACE: Final = re.compile(r"\{(\w+)\}")
@@ -210,7 +213,20 @@ def _query(request: web.Request, model: type[BaseModel]) -> dict[str, Any]:
 async def _json(request: web.Request) -> bytes:
     if request.content_type != _JSON:
         raise Problem(415, "unsupported_media_type", f"The body must be {_JSON}", f"It came as {request.content_type}")
-    return await request.read()
+    return await whole(request)
+
+
+async def whole(request: web.Request) -> bytes:
+    """The body, within the application's limit.
+
+    Raises:
+        Problem: 408 when it does not arrive in time: whoever sends it slowly shall not hold what waits for it.
+    """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise Problem(408, "too_slow", "The body did not arrive in time", f"{BODY_SECONDS:g} seconds are the limit") from None
 
 
 @web.middleware

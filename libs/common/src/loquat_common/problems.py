@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import orjson
@@ -47,14 +48,29 @@ class Problem(Exception):
             **({"detail": self.detail} if self.detail else {}),
             **self.extra,
         }
-        return orjson.dumps(document, default=str)
+        return orjson.dumps({k: orjson.Fragment(_written(v)) for k, v in document.items()})
 
     def response(self) -> web.Response:
         """The answer."""
-        headers = {"Retry-After": "1"} if self.status == web.HTTPServiceUnavailable.status_code else None
+        again = (
+            self.status == web.HTTPServiceUnavailable.status_code and self.code != "outcome_unknown"
+        )  # which a second try might do twice
+        headers = {"Retry-After": "1"} if again else None
         if self.status == web.HTTPUnauthorized.status_code:
             headers = {"WWW-Authenticate": "Bearer"}
         return web.Response(status=self.status, body=self.body(), content_type=CONTENT_TYPE, headers=headers)
+
+
+def _written(value: Any) -> bytes:
+    """JSON of whatever a caller gave or a row has, so that a problem can always be told."""
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:  # a whole number beyond 64 bits, half a character, too deep
+        pass
+    try:
+        return json.dumps(value, default=str).encode()
+    except (TypeError, ValueError, RecursionError):
+        return b"null"
 
 
 def not_found(what: str) -> Problem:

@@ -313,7 +313,7 @@ class ChangeSet(BaseModel):
 
 
 class ChangeSetList(BaseModel):
-    """Newest first; `next_cursor` is null on the last page."""
+    """Newest first; `next_cursor` is null on the last page. The last 1,000 of a project are kept; large ones end a page before its limit."""
 
     items: list[ChangeSet]
     next_cursor: str | None

@@ -42,8 +42,9 @@ class Operation:
     gives: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     seconds: float = 30.0
+    ready: bool = True
 
     @property
     def streams(self) -> bool:
         """Whether a body or an answer has no bound but the project's own limits."""
-        return bool(self.takes or self.gives)
+        return bool({*self.takes, *self.gives} - {JSON})

@@ -220,11 +220,11 @@ UPLOAD: Final = Operation(
     "database:own",
     takes=("application/octet-stream",),
     answer=Restored,
-    errors=(404, 409, 413, 422, 429, 503),
+    errors=(404, 408, 409, 413, 422, 429, 503),
     seconds=1900.0,
 )
-BACKUPS: Final = Operation("GET", "/database/backups", "List backups", "database:read", answer=BackupList)
-BACKUP: Final = Operation("GET", "/database/backups/{backup_id}", "One backup", "database:read", at=OneBackup, answer=Backup)
+BACKUPS: Final = Operation("GET", "/database/backups", "List backups", "database:read", answer=BackupList, ready=False)
+BACKUP: Final = Operation("GET", "/database/backups/{backup_id}", "One backup", "database:read", at=OneBackup, answer=Backup, ready=False)
 TAKE: Final = Operation(
     "POST",
     "/database/backups",
@@ -255,7 +255,7 @@ RESTORE: Final = Operation(
     status=202,
     errors=(404, 409, 503),
 )
-RESTORES: Final = Operation("GET", "/database/restores", "List restores", "database:read", answer=RestoreList)
+RESTORES: Final = Operation("GET", "/database/restores", "List restores", "database:read", answer=RestoreList, ready=False)
 CLONE: Final = Operation(
     "POST",
     "/database/clone",

@@ -111,6 +111,9 @@ class Row(BaseModel):
     key: Cells | None = Field(description="the primary key; null where there is none")
     version: str | None = Field(description="give it back with an update or a deletion; null for a view")
     values: Cells
+    too_large: bool = Field(
+        default=False, description="after a write: the row has too many bytes to be shown; `values` is empty, `key` may be null"
+    )
 
 
 class RowPage(BaseModel):

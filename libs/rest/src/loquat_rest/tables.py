@@ -62,13 +62,13 @@ class Column(BaseModel):
     type: str = Field(description="one of the types of this API, such as varchar(20); else as PostgreSQL writes it, such as point")
     settable: bool = Field(description="the type is one of this API's; of another one values travel as text")
     nullable: bool
-    default: str | None = Field(description="the expression, as PostgreSQL writes it")
+    default: str | None = Field(description="the expression, as PostgreSQL writes it; at most its first 2,000 characters")
     generated: bool = Field(description="the database alone writes it")
     primary_key: bool
     unique: bool = Field(description="alone, not together with others")
     references: Reference | None = Field(description="a foreign key of this column alone")
     link: Link | None = Field(description="its values are ids of contacts, conversations or messages; there is no foreign key")
-    comment: str | None
+    comment: str | None = Field(description="at most its first 2,000 characters")
 
 
 class ForeignKey(BaseModel):
@@ -97,7 +97,7 @@ class Index(BaseModel):
     columns: list[str] = Field(description="columns, or expressions as PostgreSQL writes them")
     constraint: str | None
     valid: bool
-    definition: str
+    definition: str = Field(description="at most its first 2,000 characters")
 
 
 class TableView(BaseModel):
@@ -107,7 +107,7 @@ class TableView(BaseModel):
     kind: Literal["table", "partitioned table", "view", "materialized view", "foreign table"]
     system: bool = Field(description="the platform's; see `allowed`")
     allowed: str = Field(description="what one may do with it")
-    comment: str | None
+    comment: str | None = Field(description="at most its first 2,000 characters")
     rows: int | None = Field(description="PostgreSQL's estimate; null when it has none")
     size_bytes: int = Field(description="with indexes and large values")
     primary_key: list[str]
@@ -119,7 +119,7 @@ class TableView(BaseModel):
 
 
 class TableList(BaseModel):
-    """Sorted by name. `next`: pass it as `after` for the next page; null on the last one."""
+    """Sorted by name. `next`: pass it as `after` for the next page; null on the last one. A page may end before its limit."""
 
     items: list[TableView]
     next: str | None
