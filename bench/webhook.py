@@ -22,6 +22,7 @@ from loquat_common.settings import BusSettings
 from loquat_events.envelope import Event, Payload
 from loquat_events.numbers import NumberAttached
 
+from bench.processes import cpu, tree
 from tests.system import webhooks
 
 Bus = Literal["postgres", "kafka"]
@@ -47,19 +48,25 @@ async def webhook(bus: Bus) -> None:
             assert gateway is not None
             os.sched_setaffinity(gateway, {0})
             os.sched_setaffinity(0, {1})
+            ours = [gateway, *(pid for pid in tree(os.getpid()) if pid not in {gateway, bare.pid, os.getpid()})]
+            used, bodies = 0.0, 0.0
+            pairs = list[tuple[float, float]]()
             try:
-                pairs = [
-                    (await _round(bare_url, secret), await _round(f"{stack.gateway}/webhooks/whatsapp", secret)) for _ in range(ROUNDS)
-                ]
+                for _ in range(ROUNDS):
+                    base, before = await _round(bare_url, secret), cpu(ours)
+                    rate = await _round(f"{stack.gateway}/webhooks/whatsapp", secret)
+                    used, bodies = used + cpu(ours) - before, bodies + rate * SECONDS
+                    pairs.append((base, rate))
             finally:
                 bare.kill()
                 await bare.wait()
                 os.sched_setaffinity(0, {0, 1})
-    ratios = sorted(ours / base for base, ours in pairs)
+    ratios = sorted(rate / base for base, rate in pairs)
     print(
         f"webhook to durable: {statistics.median(ratios):.2f} of a bare HMAC handler (goal 0.5), rounds {', '.join(f'{r:.2f}' for r in ratios)};"
         f" {statistics.median(o for _, o in pairs):.0f} per second against {statistics.median(b for b, _ in pairs):.0f}"
     )
+    print(f"  CPU per message over all processes of the platform: {used / bodies * 1e6:.0f} µs")
     print("  core 0: the server measured; core 1: the generator; the bus' engine on both")
 
 

@@ -96,24 +96,31 @@ class Webhook:
         Raises:
             Problem: 408, 413 or 503.
         """
-        pieces = list[bytes]()
         if (request.content_length or 0) > webhook.BODY_LIMIT:
             raise _too_large()
+        if request.content.is_eof():  # all of it came with its head, as nearly always: there is nothing to wait for
+            raw = request.content.read_nowait()
+            self._admit(share, len(raw))
+            return raw
+        pieces = list[bytes]()
         try:
             async with asyncio.timeout(self._patience):
                 while piece := await request.content.readany():
-                    share.size += len(piece)
-                    self._in_flight += len(piece)
-                    if share.size > webhook.BODY_LIMIT:
-                        raise _too_large()
-                    if self._in_flight > _IN_FLIGHT:
-                        metrics.webhook_bodies.labels("busy").inc()
-                        raise Problem(503, "busy", "Too much is under way", "Deliver it again")
+                    self._admit(share, len(piece))
                     pieces.append(piece)
         except TimeoutError:
             metrics.webhook_bodies.labels("too_slow").inc()
             raise Problem(408, "too_slow", "The body did not arrive in time", f"{self._patience:g} s are the limit") from None
         return b"".join(pieces)
+
+    def _admit(self, share: _Share, size: int) -> None:
+        share.size += size
+        self._in_flight += size
+        if share.size > webhook.BODY_LIMIT:
+            raise _too_large()
+        if self._in_flight > _IN_FLIGHT:
+            metrics.webhook_bodies.labels("busy").inc()
+            raise Problem(503, "busy", "Too much is under way", "Deliver it again")
 
 
 @dataclass(slots=True)
