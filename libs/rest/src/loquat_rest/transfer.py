@@ -19,7 +19,11 @@ Delimiter = Literal["comma", "semicolon", "tab", "pipe"]
 class ExportOptions(BaseModel):
     """CSV as PostgreSQL writes it: null is nothing, an empty text is `""`. JSONL: an object per row, values as everywhere in this API."""
 
-    format: Literal["csv", "jsonl"] = "csv"
+    format: Literal["csv", "jsonl"] = Field(
+        default="csv",
+        description="in JSONL a `jsonb` column that holds JSON's own null and one that is SQL's NULL are both `null`, which an import reads as SQL's;"
+        " in CSV the one is `null` and the other is nothing, and both are imported as they were",
+    )
     columns: list[str] | None = Field(default=None, min_length=1, max_length=1600)
     delimiter: Delimiter = "comma"
     for_spreadsheet: bool = Field(
@@ -30,7 +34,11 @@ class ExportOptions(BaseModel):
 
 
 class ImportOptions(BaseModel):
-    """How a file is read. UTF-8. A CSV column that is empty and not quoted is null; `columns` names the columns of a CSV without a header."""
+    """How a file is read: UTF-8, lines end with a line feed, each MiB within 60 s.
+
+    A CSV column that is empty and not quoted is null; a `null` of JSONL is SQL's NULL in a `jsonb` column too. `columns` names the columns of a CSV
+    without a header.
+    """
 
     mode: Literal["all_or_nothing", "best_effort"] = Field(
         default="all_or_nothing",
@@ -73,6 +81,7 @@ IMPORT: Final = Operation(
     query=ImportOptions,
     takes=(CSV, JSONL),
     answer=ImportReport,
+    errors=(404, 408, 409, 415, 422, 429),
     seconds=120.0,
 )
 OPERATIONS: Final[tuple[Operation, ...]] = (EXPORT, IMPORT)

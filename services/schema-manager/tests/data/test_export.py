@@ -73,6 +73,16 @@ async def test_what_was_exported_can_be_imported_and_is_the_same(data: Desk, kin
     assert await bot.fetch("SELECT * FROM things ORDER BY id") == before
 
 
+@pytest.mark.parametrize(("kind", "media", "null"), [("csv", "text/csv", "null"), ("jsonl", "application/x-ndjson", None)])
+async def test_a_null_of_json_stays_one_by_csv_and_becomes_one_of_sql_by_jsonl(data: Desk, kind: str, media: str, null: str | None) -> None:
+    bot = await data.bot()
+    await bot.execute("CREATE TABLE nulls (id integer, extra jsonb); INSERT INTO nulls VALUES (1, 'null'), (2, NULL)")
+    file = await export(data, "nulls", format=kind)
+    await bot.execute("TRUNCATE nulls")
+    assert (await data.ask("POST", "/tables/nulls/import", raw=file, kind=media)).json["inserted"] == 2
+    assert [r[0] for r in await bot.fetch("SELECT extra::text FROM nulls ORDER BY id")] == [null, None]
+
+
 @pytest.mark.parametrize("table", ["contacts", "conversations", "messages"])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 async def test_system_tables_and_views_are_exported_too(data: Desk, project: Project, table: str, kind: str) -> None:
@@ -90,6 +100,13 @@ async def test_a_spreadsheet_runs_nothing_of_a_file_that_was_made_for_it(data: D
     assert [r[0] for r in rows] == ["'=x", "'=1+1", "'@SUM(1)", "'-1", "'+1", "'\t=1", "a=1", ""]
     assert rows[1][1] == "-5"
     assert b"\n=1+1,-5\n" in await export(data, "f")
+
+
+@pytest.mark.parametrize("name", ["=" + "é" * 31, "=" + "x" * 62, "-☃"])
+async def test_a_header_for_a_spreadsheet_is_no_longer_than_a_name_may_be(data: Desk, name: str) -> None:
+    await (await data.bot()).execute(f'CREATE TABLE f ("{name}" text, "{name[:9]}n" integer)')
+    header = (await export(data, "f", for_spreadsheet="true")).decode().strip().split(",")
+    assert header == [("'" + name).encode()[:63].decode(errors="ignore"), f"'{name[:9]}n"]
 
 
 async def test_some_columns_and_another_delimiter(data: Desk) -> None:

@@ -242,7 +242,7 @@ async def test_tables_that_can_have_no_history_say_why(data: Desk) -> None:
         ("contacts", 403, "system_table"),
         ("plain", 409, "no_key"),
         ("v", 409, "not_a_table"),
-        ("x\0", 404, "not_found"),
+        ("x\0", 422, "invalid_request"),
     ):
         await data.bad("PUT", data.path(table, "/history"), put, status=status, code=code)
     await bot.execute("CREATE TABLE row_history (id int PRIMARY KEY)")

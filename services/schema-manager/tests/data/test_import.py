@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 import pytest
+from loquat_common.metrics import REGISTRY
+from loquat_schema_manager.adapters import imports
 from loquat_schema_manager.adapters.exports import Exports
 from loquat_schema_manager.adapters.imports import Imports
 from loquat_schema_manager.http.transfer import TransferApi
+from structlog.testing import capture_logs
+from yarl import URL
 
 from tests.desk import USER, Answer, Desk, open_desk
+from tests.system.world import until
 from tests.tenants import Desk as Readers
 from tests.tenants import Project, message
 
@@ -257,3 +264,123 @@ async def test_words_of_a_hostile_table_are_not_taken_for_line_numbers(data: Des
         mode="best_effort",
     )
     assert (bad.json["inserted"], sorted(reasons(bad.json)), file.count("\n")) == (3, [4, 5], 2)
+
+
+@pytest.mark.parametrize("header", ["true", "false"])
+async def test_a_file_whose_lines_end_with_carriage_returns_alone_is_refused(data: Desk, header: str) -> None:
+    answer = await load(data, "name,seats\rAnn,1\rBob,2\r", header=header)
+    assert (answer.status, answer.json["code"], answer.json["line"]) == (422, "wrong_line_ends", 1)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+async def test_a_header_and_blank_lines_are_a_file_without_rows(data: Desk, end: str) -> None:
+    assert (await load(data, f"name,seats{end}{end}{end}")).json == {"inserted": 0, "bad": 0, "bad_lines": [], "stopped_at_line": None}
+
+
+async def test_numbers_of_a_jsonl_keep_all_their_digits(data: Desk) -> None:
+    bot = await data.bot()
+    await bot.execute("CREATE TABLE numbers (n serial, v numeric, j jsonb)")
+    values = ["12345678901234567890123", "0.12345678901234567890123", "1.50"]
+    await load(data, "".join(f'{{"v": {v}, "j": {{"x": [{v}]}}}}\n' for v in values), JSONL, "numbers")
+    assert [tuple(r) for r in await bot.fetch("SELECT v::text, j->'x'->>0 FROM numbers ORDER BY n")] == [(v, v) for v in values]
+    bad = (await load(data, '{"v": NaN}\n{"v": 1e200000}\n{"j": 1e200000}\n{"v": 1e3}\n', JSONL, "numbers", mode="best_effort")).json
+    assert (bad["inserted"], sorted(reasons(bad))) == (1, [1, 2, 3])
+
+
+@asynccontextmanager
+async def under_way(data: Desk, count: int) -> AsyncGenerator[list[asyncio.Task[int]]]:
+    """Files whose header was sent, and whose rest is sent at the end of the block. The statuses of their answers."""
+    begun, go_on = [asyncio.Event() for _ in range(count)], asyncio.Event()
+
+    async def trickle(at: int) -> AsyncGenerator[bytes]:
+        yield b"name\n"
+        begun[at].set()
+        await go_on.wait()
+        yield b"guest\n"
+
+    async def upload(at: int) -> int:
+        address, headers = data.base + data.path("guests", "/import"), {"Content-Type": CSV}
+        async with data.http.post(address, data=trickle(at), headers=headers, params={"mode": "best_effort"}) as response:
+            return response.status
+
+    async with asyncio.timeout(15), asyncio.TaskGroup() as tasks:
+        uploads = [tasks.create_task(upload(at)) for at in range(count)]
+        for one in begun:
+            await one.wait()
+        yield uploads
+        go_on.set()
+
+
+async def test_a_file_under_way_holds_no_connection(data: Desk) -> None:
+    """Three are what a project has."""
+    async with under_way(data, 4) as uploads:
+        assert (await load(data, "name\nAnn\n")).status == 200
+    assert [u.result() for u in uploads] == [200] * 4
+
+
+async def test_a_project_has_few_files_under_way_at_once(data: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "_AT_ONCE", 1)
+
+    async def refused() -> bool:
+        return (await load(data, "name\nAnn\n")).status == 429
+
+    async with under_way(data, 1) as uploads:
+        await until(refused, "the file under way counts")
+    assert [u.result() for u in uploads] == [200]
+    assert (await load(data, "name\nAnn\n")).status == 200
+
+
+async def test_a_file_that_trickles_is_given_up(data: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 0.2 s for a MiB instead of 60."""
+    monkeypatch.setattr(imports, "_A_MIB", 0.2)
+    gone = asyncio.Event()
+
+    async def trickle() -> AsyncGenerator[bytes]:
+        yield b"name\n"
+        while not gone.is_set():
+            await asyncio.sleep(0.01)  # of the client under test, far below the silence that is borne
+            yield b"x"
+
+    async with asyncio.timeout(15):
+        async with data.http.post(data.base + data.path("guests", "/import"), data=trickle(), headers={"Content-Type": CSV}) as response:
+            gone.set()
+            assert (response.status, (await response.json(content_type=None))["code"]) == (408, "too_slow")
+
+
+async def test_a_bad_line_costs_the_lines_around_it_and_not_the_whole_block(data: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in bytes that are given to COPY."""
+    copied, copy = list[int](), imports._Loader._copy  # pyright: ignore[reportPrivateUsage]
+
+    async def counted(self: Any, columns: Any, given: bytes) -> None:
+        copied.append(len(given))
+        await copy(self, columns, given)
+
+    monkeypatch.setattr(imports._Loader, "_copy", counted)  # pyright: ignore[reportPrivateUsage]
+    await (await data.bot()).execute("CREATE TABLE short (a int)")
+    file = "x\n" * 50 + "1\n" * 100_000
+    report = (await load(data, "a\n" + file, table="short", mode="best_effort")).json
+    assert (report["inserted"], report["bad"], report["bad_lines"][0]["line"]) == (100_000, 50, 2)
+    assert sum(copied) < 2 * len(file) + 50 * len("1\n" * 2_000)
+
+
+def imports_answered(status: int) -> float:
+    labels = {"method": "POST", "route": "/internal/projects/{project_id}/database/tables/{table}/import", "status": str(status)}
+    return REGISTRY.get_sample_value("loquat_http_requests_total", labels) or 0
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 100\r\n\r\nname\nAnn\n", b"Transfer-Encoding: chunked\r\n\r\n9\r\nname\nAnn\n\r\n"])
+async def test_a_client_that_leaves_in_the_middle_of_its_file_is_no_failure_of_ours(data: Desk, head: bytes) -> None:
+    address = URL(data.base + data.path("guests", "/import"))
+
+    async def told() -> bool:
+        return imports_answered(400) + imports_answered(500) > before
+
+    with capture_logs() as logs:
+        before = imports_answered(400) + imports_answered(500)
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(f"POST {address.raw_path} HTTP/1.1\r\nHost: x\r\nContent-Type: {CSV}\r\n".encode() + head)
+        await writer.drain()
+        writer.close()
+        await until(told, "the request is answered, to nobody")
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == []
+    assert await rows(data) == []

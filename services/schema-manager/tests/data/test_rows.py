@@ -119,15 +119,21 @@ async def test_a_number_inside_jsonb_keeps_all_its_digits(data: Desk) -> None:
         ("ref", "not-a-uuid"),
         ("email", "x" * 31),
         ("guest", 5),
-        ("guest", "a\0b"),
-        ("extra", "\0"),
     ],
 )
 async def test_a_value_of_another_type_is_refused_with_its_column_and_itself(data: Desk, column: str, value: Any) -> None:
     answer = await data.ask("POST", data.path("bookings", "/rows"), {"rows": [{"guest": "ok"}, {"guest": "x", column: value}]})
     assert answer.status == 422, answer.body
     assert answer.json["column"] == column
-    assert str(value).replace("\0", "\\0")[:20].lower() in answer.json["value"].lower() or column == "extra"
+    assert str(value)[:20].lower() in answer.json["value"].lower()
+    assert (await query(data))["items"] == []
+
+
+@pytest.mark.parametrize(("column", "value"), [("guest", "a\0b"), ("extra", "\0")])
+async def test_a_nul_character_is_refused_with_its_place(data: Desk, column: str, value: str) -> None:
+    body = {"rows": [{"guest": "ok"}, {"guest": "x", column: value}]}
+    problem = await data.bad("POST", data.path("bookings", "/rows"), body, status=422, code="invalid_request")
+    assert problem["detail"] == f"body.rows.1.{column} has a NUL character"
     assert (await query(data))["items"] == []
 
 

@@ -127,9 +127,10 @@ class ChangeSets:
         """
         return (await self._record(project, change_set)).view()
 
-    async def page(self, project: str, before: tuple[datetime, UUID] | None, limit: int) -> list[shapes.ChangeSet]:
-        """A project's change sets, newest first."""
-        return [r.view() for r in await self._records.page(project, before, limit)]
+    async def page(self, project: str, before: tuple[datetime, UUID] | None, limit: int) -> tuple[list[shapes.ChangeSet], bool]:
+        """A project's change sets, newest first, and whether there are more. Large ones end a page early."""
+        found, more = await self._records.page(project, before, limit)
+        return [r.view() for r in found], more
 
     async def _record(self, project: str, change_set: UUID) -> Record:
         record = await self._records.get(project, change_set)

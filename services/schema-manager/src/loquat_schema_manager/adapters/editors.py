@@ -16,6 +16,7 @@ from loquat_common.db import CONNECT_LIMIT, GONE, DatabaseAway, Dial, Place, Pro
 from loquat_common.directory import Directory
 from loquat_common.problems import Problem, not_found
 
+from loquat_schema_manager.adapters.refusals import lives
 from loquat_schema_manager.domain.fragments import Text
 
 if TYPE_CHECKING:
@@ -101,6 +102,29 @@ class Editors:
                     await _refresh(connection)
         except DatabaseAway:
             raise Problem(503, "database_away", "The project's database does not answer", "Try again") from None
+
+
+@asynccontextmanager
+async def committed(connection: Connection) -> AsyncGenerator[None]:
+    """A transaction. Whoever hears that the database is away tries again, so that is said only while nothing can have been changed.
+
+    Raises:
+        Problem: 503 `outcome_unknown`: the commit was sent and no answer came.
+    """
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    except BaseException:
+        await transaction.rollback()
+        raise
+    try:
+        await transaction.commit()
+    except GONE as error:
+        if isinstance(error, asyncpg.PostgresError) and lives(error):
+            raise  # the server's own no: nothing was changed
+        connection.terminate()
+        raise Problem(503, "outcome_unknown", "The change may have taken effect", "Look whether it did before it is tried again") from None
 
 
 def _settings(limits: Session, actor: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _SET: Final = "SELECT pg_catalog.set_config('TimeZone', 'UTC', true), pg_catalog.set_config('DateStyle', 'ISO', true)"
 """What a text means as a date, or a date as a text, shall not depend on settings that the project keeps for its own sessions."""
 _END: Final = "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)"
+_LONGEST: Final = 4 << 20
 _STRENGTH: Final[dict[Lock, int]] = {lock: n for n, lock in enumerate(BLOCKS)}
 
 
@@ -51,11 +52,12 @@ class Execution:
         """Changes of a request.
 
         Raises:
-            Problem: what stands in the way, with `change`, the number of the change. A dry run keeps it in `failures`.
+            Problem: what stands in the way, with `change`, the number of the change. A dry run keeps it in `failures`, but for `over_limit` of all.
         """
         await self._connection.execute(_SET)
         for number, change in enumerate(changes):
             await self._guarded(number, change)
+            self._weigh(number)
         await self._end(len(changes) - 1)
         return self._outcome
 
@@ -66,6 +68,12 @@ class Execution:
             await self._guarded(number, step)
         await self._end(len(steps) - 1)
         return self._outcome
+
+    def _weigh(self, number: int) -> None:
+        """A request has a bound; what undoes it has the texts that were there, of any number of tables."""
+        if sum(len(s.sql) for s in (*self._outcome.statements, *self._outcome.reverse)) > _LONGEST:
+            detail = f"{_LONGEST} characters of SQL are the limit, with those that undo it; make it in parts"
+            raise Problem(422, "over_limit", "The change set is too large", detail, change=number)
 
     async def _guarded(self, number: int, work: shapes.Change | Step) -> None:
         try:
@@ -127,7 +135,7 @@ class Execution:
     async def _seen(self, change: shapes.Change) -> Plan:
         names = needs(change)
         with refusals():
-            tables = await catalog.named(self._connection, names)
+            tables = await catalog.whole(self._connection, names)
             taken = await catalog.taken(self._connection)
         if missing := [n for n in names if n not in tables]:
             problem = not_found("table")

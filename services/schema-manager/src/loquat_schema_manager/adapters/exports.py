@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from loquat_common.sql import Ident
+from loquat_common.sql import LONGEST, Ident
 from loquat_rest.transfer import ExportOptions
 
 from loquat_schema_manager.adapters.blame import fitting
@@ -67,7 +67,7 @@ def _cell(column: Column, *, safe: bool) -> str:
         return f"CASE {place} WHEN true THEN 'true' WHEN false THEN 'false' END AS {name}"
     if not safe:
         return place
-    header = Ident(("'" + column.name)[:60]) if column.name[0] in "=+-@\t\r\n" else name
+    header = Ident(("'" + column.name).encode()[:LONGEST].decode(errors="ignore")) if column.name[0] in "=+-@\t\r\n" else name
     if column.bare in TEXTS or not column.builtin:
         text = f"{place}::pg_catalog.text"
         return f"CASE WHEN {text} ~ {_FORMULA} THEN '''' || {text} ELSE {text} END AS {header}"

@@ -14,7 +14,7 @@ from loquat_common.problems import Problem, not_found
 from loquat_common.sql import Ident, compose
 
 from loquat_schema_manager.adapters.blame import fitting
-from loquat_schema_manager.adapters.editors import Editors, Session
+from loquat_schema_manager.adapters.editors import Editors, Session, committed
 from loquat_schema_manager.adapters.relations import Column, Relation, find
 from loquat_schema_manager.adapters.rows import Changed
 from loquat_schema_manager.domain import statements, undo
@@ -153,7 +153,7 @@ class History:
         """Takes one change back, whatever came after it in other rows.
 
         Raises:
-            Problem: 404; 409 `row_changed`, `cannot_undo`, `no_key`; whatever a constraint or trigger of the table says.
+            Problem: 404; 409 `row_changed`, `cannot_undo`, `no_key`; 503 `outcome_unknown`; whatever a constraint or trigger of the table says.
         """
         async with self._editors.session(project, actor=actor) as connection:
             relation = await find(connection, table)
@@ -163,7 +163,7 @@ class History:
                 state = await _state(connection, relation)
                 if state is None:
                     raise not_found("change")
-                async with connection.transaction():
+                async with committed(connection):
                     taken = await _undo(connection, relation, state[0], change)
         self._changed(project, table, 1, actor)
         return taken

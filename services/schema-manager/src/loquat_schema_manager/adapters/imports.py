@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import asyncpg
@@ -35,6 +36,11 @@ MOST_BAD: Final = 1000
 """Bad lines after which a file is not read on."""
 _SESSION: Final = Session(statement_ms=60_000)
 _SILENCE: Final = 12.0  # seconds between two pieces of the file; a transaction may rest for 15
+_A_MIB: Final = 60.0
+"""Seconds that a MiB of the file may take on its way, the time that Postgres takes for what came before not counted."""
+_AT_ONCE: Final = 8
+"""Files of one project on their way: until a connection is taken, each holds a record in memory, up to 8 MiB."""
+_TOGETHER: Final = 2000  # records that are copied again when one of them is bad
 _COPY_LIMIT: Final = 70.0  # seconds
 _OF_A_LINE: Final = ("22", "23", "44", "P0", "38", "39", "2F")
 """Classes of errors that one line can cause. All others end the import."""
@@ -79,16 +85,33 @@ class Imports:
 
     def __init__(self, editors: Editors, changed: Changed) -> None:
         self._editors, self._changed = editors, changed
+        self._under_way = Counter[str]()
 
     async def run(
         self, project: str, table: str, options: ImportOptions, kind: Format, body: AsyncIterator[bytes], actor: str
     ) -> ImportReport:
-        """Reads the body to its end.
+        """Reads the body to its end. A connection is taken when its first block is there, or its end: until then a file that trickles holds none.
 
         Raises:
-            Problem: 422 `import_refused` with the bad lines (all or nothing); 422 with the line when the file as a whole is wrong; see `refusals`.
+            Problem: 408 `too_slow`; 429 `busy`; 422 `import_refused` with the bad lines (all or nothing); 422 with the line when the file as a whole is wrong; see `refusals`.
         """
+        self._editors.place(project)  # no file is read for a project that is not there
+        if self._under_way[project] >= _AT_ONCE:
+            raise Problem(429, "busy", "Too many files are on their way", f"{_AT_ONCE} at once are the limit of a project")
+        self._under_way[project] += 1
+        try:
+            return await self._run(project, table, options, kind, body, actor)
+        finally:
+            self._under_way[project] -= 1
+            if not self._under_way[project]:
+                del self._under_way[project]
+
+    async def _run(
+        self, project: str, table: str, options: ImportOptions, kind: Format, body: AsyncIterator[bytes], actor: str
+    ) -> ImportReport:
         report = _Report()
+        with fitting():
+            blocks = await _begun(_blocks(body, Splitter(quotes=kind == "csv")))
         try:
             async with self._editors.session(project, _SESSION, actor) as connection:
                 relation = await find(connection, table)
@@ -96,7 +119,7 @@ class Imports:
                 whole = options.mode == "all_or_nothing"
                 with fitting():
                     async with connection.transaction() if whole else nullcontext():
-                        await _Loader(connection, relation, options, kind, report).load(body)
+                        await _Loader(connection, relation, options, kind, report).load(blocks)
                         if whole and report.bad:
                             raise _refused(report)
         finally:
@@ -120,9 +143,8 @@ class _Loader:
         self._prefix = f"COPY {relation.name}, line "
         self._links: dict[str, Link] = {}
 
-    async def load(self, body: AsyncIterator[bytes]) -> None:
+    async def load(self, blocks: AsyncIterator[Block]) -> None:
         self._links = await links.of(self._connection, self._relation, self._relation.columns)
-        blocks = _blocks(body, Splitter(quotes=self._kind == "csv"))
         try:
             await (self._csv(blocks) if self._kind == "csv" else self._jsonl(blocks))
         except _TooManyBad:
@@ -135,12 +157,14 @@ class _Loader:
             if columns is None:
                 names, block = csvtext.header(block, self._delimiter)
                 columns = self._named(names)
+            elif block.line == 1:
+                csvtext.refuse_bare_returns(next(csvtext.records(block)))
             if len(columns) > 1:
                 block = Block(block.line, _without_blank_end(block.data))
-            if self._links.keys() & {c.name for c in columns}:
-                await self._copy_records(columns, await self._linked(columns, csvtext.records(block)))
-            elif block.data and not await self._copied(columns, block.data):
-                await self._copy_records(columns, csvtext.records(block))
+            by_record = self._links.keys() & {c.name for c in columns}
+            if by_record or (block.data and not await self._copied(columns, block.data)):
+                for some in _batches(block):
+                    await self._copy_records(columns, await self._linked(columns, some))
         if columns is None:
             raise csvtext.BadFile(1, "no_header", "The file has no header")
 
@@ -156,15 +180,11 @@ class _Loader:
         known: dict[str, Typed] = {c.name: c for c in self._relation.columns if not c.generated}
         async for block in blocks:
             found = list[tuple[tuple[str, ...], Record]]()
-            for number, line in enumerate(block.data.split(b"\n"), block.line):
-                if not line.strip():
-                    continue
-                try:
-                    names, values = csvtext.of_object(line, known)
-                except Unfit as error:
-                    self._bad(number, error)
-                    continue
-                found.append((names, Record(number, number + 1, csvtext.written([values[n] for n in names]))))
+            for number, made in await asyncio.to_thread(_objects, block, known):
+                if isinstance(made, Unfit):
+                    self._bad(number, made)
+                else:
+                    found.append(made)
             found.sort(key=lambda f: f[0])  # those that name the same columns become one COPY
             for names, group in groupby(found, key=lambda f: f[0]):
                 columns = [self._relation.column(n) for n in names]
@@ -197,7 +217,7 @@ class _Loader:
 
     async def _copy_records(self, columns: Sequence[Column], given: list[Record]) -> None:
         """Without recursion: a file can be bad in every line."""
-        waiting = [given]
+        waiting = [given[at : at + _TOGETHER] for at in range(0, len(given), _TOGETHER)][::-1]
         while waiting:
             some = waiting.pop()
             if not some:
@@ -272,16 +292,64 @@ def _index(some: list[Record], number: int) -> int | None:
 
 def _without_blank_end(data: bytes) -> bytes:
     trimmed = data.rstrip(b"\r\n")
+    if not trimmed:
+        return b""
     return data[: len(trimmed) + 2] if data[len(trimmed) :].startswith(b"\r\n") else data[: len(trimmed) + 1]
 
 
-async def _blocks(body: AsyncIterator[bytes], splitter: Splitter) -> AsyncGenerator[Block]:
-    while True:
+def _batches(block: Block) -> Iterator[list[Record]]:
+    """A block may have half a million: neither found at once nor kept."""
+    found = csvtext.records(block)
+    while some := list(islice(found, _TOGETHER)):
+        yield some
+
+
+def _objects(block: Block, known: dict[str, Typed]) -> list[tuple[int, tuple[tuple[str, ...], Record] | Unfit]]:
+    """The lines of a block of JSONL by their numbers: the names in each and it as CSV, or what is wrong with it. Read up to `MOST_BAD` wrong ones."""
+    found, bad = list[tuple[int, tuple[tuple[str, ...], Record] | Unfit]](), 0
+    for number, line in enumerate(block.data.split(b"\n"), block.line):
+        if not line.strip():
+            continue
         try:
-            async with asyncio.timeout(_SILENCE):
+            names, values = csvtext.of_object(line, known)
+            found.append((number, (names, Record(number, number + 1, csvtext.written([values[n] for n in names])))))
+        except Unfit as error:
+            found.append((number, error))
+            bad += 1
+            if bad == MOST_BAD:
+                break
+    return found
+
+
+async def _begun(blocks: AsyncGenerator[Block]) -> AsyncGenerator[Block]:
+    """The same blocks; the first one is there."""
+    first = await anext(blocks, None)
+
+    async def all_of_them() -> AsyncGenerator[Block]:
+        if first is not None:
+            yield first
+            async for block in blocks:
+                yield block
+
+    return all_of_them()
+
+
+async def _blocks(body: AsyncIterator[bytes], splitter: Splitter) -> AsyncGenerator[Block]:
+    clock, waited, came = asyncio.get_running_loop().time, 0.0, 0
+    while True:
+        began, left = clock(), _A_MIB * max(1.0, came / (1 << 20)) - waited
+        try:
+            async with asyncio.timeout(min(_SILENCE, left)):
                 piece = await anext(body, None)
         except TimeoutError:
-            raise Problem(408, "too_slow", "The file came too slowly", f"Nothing came for {_SILENCE:g} s") from None
+            why = (
+                f"Nothing came for {_SILENCE:g} s"
+                if left > _SILENCE
+                else f"A MiB may take {_A_MIB:g} s; {came} bytes came in {waited:.0f} s"
+            )
+            raise Problem(408, "too_slow", "The file came too slowly", why) from None
+        waited += clock() - began
+        came += len(piece or b"")
         block = splitter.end() if piece is None else splitter.feed(piece)
         if block is not None:
             yield block

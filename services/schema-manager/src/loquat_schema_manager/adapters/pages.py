@@ -104,7 +104,7 @@ async def read(connection: Connection, relation: Relation, query: Query, *, seal
                 return await _before_a_large_row(connection, relation, query, len(page.lines))
             page.lines.append(text or "")
             page.seal = page.seal or found
-            last = at if at and len(page.lines) <= query.limit else last
+            last = at if at is not None and len(page.lines) <= query.limit else last
             size += len(page.lines[-1].encode())
     page.more = len(page.lines) > query.limit or size >= _MOST_BYTES
     del page.lines[query.limit :]

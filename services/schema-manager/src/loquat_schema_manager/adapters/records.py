@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
+import orjson
 from loquat_common.db import Place
-from loquat_common.problems import Problem
+from loquat_common.problems import Problem, not_found
 from loquat_rest import changes as shapes
 from pydantic import TypeAdapter
 
@@ -25,7 +27,27 @@ _STEPS: Final = TypeAdapter(list[Step])
 _STATEMENTS: Final = TypeAdapter(list[shapes.Statement])
 _CHANGES: Final = TypeAdapter(list[shapes.Change])
 _COLUMNS: Final = """
-SELECT c.*, (SELECT r.id FROM change_sets AS r WHERE r.reverts = c.id AND r.state IN ('applying', 'applied')) AS reverted_by FROM change_sets AS c """
+SELECT c.id, c.project_id, c.cluster, c.database, c.epoch, c.state, c.actor, c.message, c.xid, c.tables, c.statements, c.reverse, c.irreversible, c.reverts,
+       c.created_at, c.applied_at, (SELECT r.id FROM change_sets AS r WHERE r.reverts = c.id AND r.state IN ('applying', 'applied')) AS reverted_by FROM change_sets AS c """
+
+
+_PAGE: Final = f"""
+WITH p AS ({_COLUMNS} WHERE c.project_id = $1 AND ($2::timestamptz IS NULL OR (c.created_at, c.id) < ($2, $3::uuid))
+           ORDER BY c.created_at DESC, c.id DESC LIMIT $4::int + 1),
+     sized AS (SELECT p.*, octet_length(p.statements::text) + coalesce(octet_length(p.reverse::text), 0) AS size FROM p),
+     summed AS (SELECT s.*, sum(s.size) OVER w - s.size AS before, row_number() OVER w AS n, count(*) OVER () AS found FROM sized AS s
+                WINDOW w AS (ORDER BY s.created_at DESC, s.id DESC))
+SELECT * FROM summed WHERE n <= $4 AND before < $5 ORDER BY n"""  # noqa: S608  (constants)
+KEPT: Final = 1_000
+"""Change sets of a project that are kept, and those that are not settled or announced yet."""
+_PAGE_BYTES: Final = 4 << 20
+# purpose: room for one more of project $1, where $3 is about to be undone by $4
+_PRUNE: Final = """
+WITH old AS (
+  SELECT s.id FROM (SELECT id, state, announced_at FROM change_sets WHERE project_id = $1 ORDER BY created_at DESC, id DESC OFFSET $2) AS s
+  WHERE (s.state IN ('failed', 'unknown') OR s.announced_at IS NOT NULL) AND s.id IS DISTINCT FROM $3::uuid
+), freed AS (UPDATE change_sets SET reverts = NULL WHERE reverts IN (SELECT id FROM old) AND id NOT IN (SELECT id FROM old))
+DELETE FROM change_sets WHERE id IN (SELECT id FROM old)"""
 
 
 class Fenced(Exception):
@@ -79,10 +101,10 @@ class Records:
     async def begin(
         self, change_set: UUID, place: Place, actor: str, message: str | None, changes: Sequence[shapes.Change], reverts: UUID | None
     ) -> None:
-        """Writes the intent.
+        """Writes the intent, and forgets the oldest of the project.
 
         Raises:
-            Problem: 409 `already_reverted`.
+            Problem: 409 `already_reverted`; 404: the one to be undone was forgotten at this moment.
         """
         try:
             await self._pool.execute(
@@ -95,11 +117,16 @@ class Records:
                 place.epoch,
                 actor,
                 message,
-                _CHANGES.dump_python(list(changes), mode="json"),
+                orjson.Fragment(
+                    json.dumps(_CHANGES.dump_python(list(changes), mode="json"))
+                ),  # whole numbers of any size, which orjson refuses
                 reverts,
             )
         except asyncpg.UniqueViolationError:
             raise Problem(409, "already_reverted", "The change set has been undone already", change_set=str(reverts)) from None
+        except asyncpg.ForeignKeyViolationError:
+            raise not_found("change set") from None
+        await self._pool.execute(_PRUNE, place.project, KEPT, reverts)
 
     async def seal(self, change_set: UUID, xid: str, outcome: Outcome) -> None:
         """Writes what is about to be committed, and by which transaction it can be told whether it was.
@@ -156,17 +183,11 @@ class Records:
         found = await self._fetch("WHERE c.project_id = $1 AND c.id = $2", project, change_set)
         return found[0] if found else None
 
-    async def page(self, project: str, before: tuple[datetime, UUID] | None, limit: int) -> list[Record]:
-        """A project's, newest first, older than `before`."""
+    async def page(self, project: str, before: tuple[datetime, UUID] | None, limit: int) -> tuple[list[Record], bool]:
+        """A project's, newest first, older than `before`, until `limit` of them or 4 MB; and whether there are more."""
         at, change_set = before or (None, None)
-        return await self._fetch(
-            "WHERE c.project_id = $1 AND ($2::timestamptz IS NULL OR (c.created_at, c.id) < ($2, $3::uuid))"
-            " ORDER BY c.created_at DESC, c.id DESC LIMIT $4",
-            project,
-            at,
-            change_set,
-            limit,
-        )
+        found = await self._pool.fetch(_PAGE, project, at, change_set, limit, _PAGE_BYTES)
+        return [_record(r) for r in found], bool(found) and found[0]["found"] > len(found)
 
     async def _fetch(self, where: str, *values: Any) -> list[Record]:
         return [_record(r) for r in await self._pool.fetch(_COLUMNS + where, *values)]

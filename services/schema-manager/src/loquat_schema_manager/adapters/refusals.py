@@ -56,19 +56,29 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "34": (422, "sql_error", "The statement is not valid"),
     "21": (422, "sql_error", "The statement is not valid"),
     "24": (422, "sql_error", "The statement is not valid"),
+    "0L": (422, "sql_error", "The statement is not valid"),
+    "0P": (422, "sql_error", "The statement is not valid"),
+    "28": (422, "sql_error", "The statement is not valid"),
+    "2B": (422, "sql_error", "The statement is not valid"),
+    "3B": (422, "sql_error", "The statement is not possible in this transaction"),
+    "3D": (422, "sql_error", "There is no such database"),
     "3F": (422, "sql_error", "There is no such schema"),
     "44": (422, "check", "A view's check refuses a row"),
     "55": (409, "sql_error", "The object is not in the state that this needs"),
 }
 
 
+_RAISED: Final = (422, "raised", "A function or trigger of the project refused it")
+_OURS: Final = ("57", "58", "08", "XX")  # the server's own troubles
+_TOLD: Final = 2_000
+"""Characters of any text of an error that are passed on: the tenant may write 25 MB into each."""
 _HINTS: Final = {"25006": "The console writes when it is told so: read_only false"}
 
 
 def refusal(error: asyncpg.PostgresError) -> Problem | None:
     """The problem; None for what is no answer to the tenant's statement (the server stops, a connection is lost)."""
     code = error.sqlstate or ""
-    found = _CODES.get(code) or _CODES.get(code[:2])
+    found = _CODES.get(code) or _CODES.get(code[:2]) or _raised(error, code)
     if found is None:
         return None
     status, word, title = found
@@ -78,8 +88,20 @@ def refusal(error: asyncpg.PostgresError) -> Problem | None:
         "table": getattr(error, "table_name", None),
         "hint": _HINTS.get(code) or getattr(error, "hint", None),
     }
-    detail = "; ".join(p for p in (str(error.args[0]) if error.args else "", getattr(error, "detail", None)) if p)
-    return Problem(status, word, title, detail[:2000], sqlstate=code, **{k: v for k, v in named.items() if v})
+    detail = "; ".join(p[:_TOLD] for p in (str(error.args[0]) if error.args else "", getattr(error, "detail", None)) if p)
+    return Problem(status, word, title, detail[:_TOLD], sqlstate=code, **{k: v[:_TOLD] for k, v in named.items() if v})
+
+
+def lives(error: asyncpg.PostgresError) -> bool:
+    """Whether the session that answered goes on: no statement can claim another severity, as it can any SQLSTATE (`RAISE … USING ERRCODE`)."""
+    return getattr(error, "severity_en", None) == "ERROR"
+
+
+def _raised(error: asyncpg.PostgresError, code: str) -> tuple[int, str, str] | None:
+    """A code of the tenant's own, or one that only the server's farewell has, from a session that lives."""
+    if not lives(error) or (code.startswith(_OURS) and not code.startswith("57P")):
+        return None
+    return _RAISED
 
 
 @contextmanager
@@ -94,4 +116,4 @@ def refusals() -> Generator[None]:
     except asyncpg.InterfaceError as error:
         if not isinstance(error, ValueError):  # the client's word for a value that is none of the type
             raise
-        raise Problem(422, "wrong_type", "A value does not fit the column's type", str(error)[:2000]) from None
+        raise Problem(422, "wrong_type", "A value does not fit the column's type", str(error)[:_TOLD]) from None

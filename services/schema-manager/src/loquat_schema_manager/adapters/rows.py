@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import orjson
-from loquat_common.db import Place
 from loquat_common.problems import Problem, not_found
 from loquat_rest.rows import Delete, DeleteMany, Query, Update
 
 from loquat_schema_manager.adapters import links, pages
 from loquat_schema_manager.adapters.blame import Given, fitting, named
-from loquat_schema_manager.adapters.editors import Editors, Session
+from loquat_schema_manager.adapters.editors import Editors, Session, committed
+from loquat_schema_manager.adapters.known import Known
 from loquat_schema_manager.adapters.pages import Page
 from loquat_schema_manager.adapters.relations import Column, Relation, find
 from loquat_schema_manager.domain import filters, statements
@@ -30,8 +29,12 @@ if TYPE_CHECKING:
 _READ: Final = Session(statement_ms=10_000, read_only=True)
 _WRITE: Final = Session(statement_ms=10_000)
 _MANY: Final = Session(statement_ms=50_000)
-_REMEMBERED: Final = 2000
-"""Tables whose shape is remembered."""
+_MOST_BYTES: Final = 8 << 20
+"""Of one row that is written."""
+_MOST_WRITTEN: Final = 16 << 20
+"""Of all rows of a request, in equal shares: a RETURNING knows nothing of the rows before."""
+_CURRENT: Final = 1 << 20
+"""Bytes of a row that changed since it was read."""
 _NO_UNIQUE: Final = "42P10"
 
 Changed = Callable[[str, str, int, str], None]
@@ -61,7 +64,7 @@ class Rows:
 
     def __init__(self, editors: Editors, changed: Changed) -> None:
         self._editors, self._changed = editors, changed
-        self._known = OrderedDict[tuple[Place, str], Relation]()
+        self._known = Known()
 
     async def query(self, project: str, table: str, query: Query) -> Page:
         """A page.
@@ -69,15 +72,12 @@ class Rows:
         Raises:
             Problem: 400 `invalid_cursor`, 404, 422; see `refusals`.
         """
-        place = (self._editors.place(project), table)
+        place = self._editors.place(project)
         async with self._editors.session(project, _READ) as connection:
-            if (known := self._known.get(place)) is not None and (page := await _as_known(connection, known, query)) is not None:
+            if (known := self._known.get(place, table)) is not None and (page := await _as_known(connection, known, query)) is not None:
                 return page
             relation = await find(connection, table)
-            self._known[place] = relation
-            self._known.move_to_end(place)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            self._known.keep(place, relation)
             with fitting():
                 return await pages.read(connection, relation, query)
 
@@ -85,7 +85,7 @@ class Rows:
         """Adds all rows, or none.
 
         Raises:
-            Problem: 403 `system_table`, 404, 409, 422 with column and value.
+            Problem: 403 `system_table`, 404, 409, 422 with column and value; 503 `outcome_unknown`.
         """
         return await self._write(project, table, rows, None, actor)
 
@@ -98,15 +98,15 @@ class Rows:
         return await self._write(project, table, rows, on, actor)
 
     async def _write(self, project: str, table: str, rows: Sequence[dict[str, Any]], on: Sequence[str] | None, actor: str) -> Inserted:
-        lines, inserted = list[str](), 0
+        lines, inserted, most = list[str](), 0, min(_MOST_BYTES, _MOST_WRITTEN // len(rows))
         async with self._editors.session(project, _WRITE, actor) as connection:
             relation = await _writable(connection, table)
             async with _checked(connection, relation, rows):
                 unique = None if on is None else [relation.column(c) for c in on]
-                async with connection.transaction():
+                async with committed(connection):
                     for names, group in groupby(rows, key=tuple[str, ...]):
                         columns = [relation.column(n) for n in names]
-                        written = await _insert(connection, relation, columns, list(group), unique)
+                        written = await _insert(connection, relation, columns, list(group), unique, most)
                         lines += [line for line, _ in written]
                         inserted += sum(fresh for _, fresh in written)
         self._tell(project, table, len(lines), actor)
@@ -124,8 +124,8 @@ class Rows:
             async with _checked(connection, relation, [change.key, change.values]):
                 columns = [relation.column(n) for n in change.values]
                 given = (_record(key, change.key), change.version, _record(columns, change.values))
-                returning = statements.line(relation.columns, key, statements.FRESH)
-                async with connection.transaction():
+                returning = statements.written(relation.columns, key, statements.FRESH, _MOST_BYTES)
+                async with committed(connection):
                     line = await connection.fetchval(statements.update(relation.ident, key, columns, returning), *given)
                     if line is None:
                         raise await _moved(connection, relation, key, change)
@@ -141,7 +141,7 @@ class Rows:
         async with self._editors.session(project, _WRITE, actor) as connection:
             relation = await _writable(connection, table)
             key = _key(relation, wish.key)
-            async with _checked(connection, relation, [wish.key], writes=False), connection.transaction():
+            async with _checked(connection, relation, [wish.key], writes=False), committed(connection):
                 gone = await connection.fetchval(statements.delete(relation.ident, key), _record(key, wish.key), wish.version)
                 if gone is None:
                     raise await _moved(connection, relation, key, wish)
@@ -160,7 +160,7 @@ class Rows:
                 with fitting():
                     return await pages.count(connection, relation, query)
             with fitting():
-                async with connection.transaction():
+                async with committed(connection):
                     gone = await _delete_found(connection, relation, query)
                     if gone != wish.expected:
                         raise Problem(
@@ -240,12 +240,12 @@ def _record(columns: Sequence[Column], values: dict[str, Any]) -> str:
 
 
 async def _insert(
-    connection: Connection, relation: Relation, columns: list[Column], rows: list[dict[str, Any]], unique: list[Column] | None
+    connection: Connection, relation: Relation, columns: list[Column], rows: list[dict[str, Any]], unique: list[Column] | None, most: int
 ) -> list[tuple[str, bool]]:
     """Rows that name the same columns, in one statement; each as it is now, and whether it is new."""
     key = [relation.column(c) for c in relation.key]
     fresh = "old.tableoid IS NULL" if unique else "true"
-    returning = f"{statements.line(relation.columns, key, statements.FRESH)}, {fresh}"
+    returning = f"{statements.written(relation.columns, key, statements.FRESH, most)}, {fresh}"
     sql = statements.insert(relation.ident, columns, returning, statements.on_conflict(columns, unique) if unique else "")
     try:
         if not columns:
@@ -260,7 +260,9 @@ async def _insert(
 
 async def _moved(connection: Connection, relation: Relation, key: list[Column], wish: Update | Delete) -> Problem:
     """Why no row was changed: it is gone, it is another one by now, or a trigger kept it."""
-    sql = statements.by_key(relation.ident, key, f"{statements.line(relation.columns, key, statements.STORED)}, {statements.STORED}")
+    sql = statements.by_key(
+        relation.ident, key, f"{statements.written(relation.columns, key, statements.STORED, _CURRENT)}, {statements.STORED}"
+    )
     row = await connection.fetchrow(sql, _record(key, wish.key))
     if row is None:
         return not_found("row")
@@ -273,7 +275,7 @@ async def _moved(connection: Connection, relation: Relation, key: list[Column], 
         "The row changed since it was read",
         f"Version {wish.version} was read; it is {version} now",
         given=wish.model_dump(),
-        current=orjson.loads(current),
+        current=orjson.Fragment(current),  # as Postgres wrote it: deeper, and with longer numbers, than orjson reads
     )
 
 

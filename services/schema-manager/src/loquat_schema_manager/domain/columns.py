@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
-
-import orjson
 
 Kind = Literal["text", "varchar", "integer", "bigint", "numeric", "boolean", "date", "timestamptz", "uuid", "jsonb", "serial"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -130,7 +129,7 @@ def literal_of(value: Any, kind: ColumnType) -> str:
     """
     match kind.kind:
         case "jsonb":
-            return orjson.dumps(value).decode()
+            return _document(value)
         case "text" | "varchar":
             return _text(value, kind.length)
         case "integer" | "bigint" | "serial":
@@ -143,6 +142,16 @@ def literal_of(value: Any, kind: ColumnType) -> str:
             return "true" if value else "false"
         case "date" | "timestamptz" | "uuid":
             return _spelled(value, kind.kind)
+
+
+def _document(value: Any) -> str:
+    """Whole numbers of any size, which orjson refuses."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+    except (ValueError, RecursionError):
+        raise _unfit(value, "a JSON document") from None
+    return text
 
 
 def _text(value: Any, length: int | None) -> str:

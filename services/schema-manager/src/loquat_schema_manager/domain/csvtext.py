@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from loquat_schema_manager.domain.values import Typed, Unfit, as_text
+from loquat_schema_manager.domain.values import Number, Typed, Unfit, as_text
 
 BLOCK: Final = 1 << 20
 """Bytes that are given to Postgres at once."""
@@ -20,6 +22,10 @@ DELIMITERS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _TRIES: Final = 100  # line ends that are tried before more is read: behind an open quote all of them are inside
 _BOM: Final = b"\xef\xbb\xbf"
 _WIDE: Final = (b"\xff\xfe", b"\xfe\xff")  # UTF-16
+_QUOTED: Final = re.compile(rb'"[^"]*"')
+_BARE_RETURN: Final = re.compile(rb"\r(?!\n)")
+_FINE: Final = re.compile(rb"\d[.eE]|\d{16}")  # perhaps a number that a double rounds
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +98,13 @@ class Splitter:
 
     def _cut(self) -> int:
         end = self._held.rfind(b"\n") + 1
+        odd = self._quotes and self._held.count(b'"', 0, end) % 2
         for _ in range(_TRIES):
-            if not end or not self._quotes or self._held.count(b'"', 0, end) % 2 == 0:
+            if not end or not odd:
                 return end
-            end = self._held.rfind(b"\n", 0, end - 1) + 1
+            before = self._held.rfind(b"\n", 0, end - 1) + 1
+            odd ^= self._held.count(b'"', before, end) % 2
+            end = before
         return 0
 
     def _taken(self, cut: int) -> Block:
@@ -105,21 +114,38 @@ class Splitter:
         return block
 
 
-def records(block: Block) -> list[Record]:
-    """The records of a CSV block."""
-    found, held, start = list[Record](), b"", block.line
-    for n, line in enumerate(block.data.splitlines(keepends=True) if b"\r" not in block.data else _lines(block.data), block.line):
-        held += line
-        if held.count(b'"') % 2 == 0:
-            found.append(Record(start, n + 1, held))
-            held, start = b"", n + 1
-    return [*found, Record(start, start + held.count(b"\n") + 1, held)] if held else found
+def records(block: Block) -> Iterator[Record]:
+    """The records of a CSV block. Each byte is looked at once: a record may have as many lines as the block has bytes."""
+    lines, start, odd = list[bytes](), block.line, 0
+    for n, line in enumerate(_lines(block.data), block.line):
+        lines.append(line)
+        odd ^= line.count(b'"') % 2
+        if not odd:
+            yield Record(start, n + 1, b"".join(lines))
+            lines, start = [], n + 1
+    if lines:
+        held = b"".join(lines)
+        yield Record(start, start + held.count(b"\n") + 1, held)
 
 
-def _lines(data: bytes) -> list[bytes]:
+def _lines(data: bytes) -> Iterator[bytes]:
     """By line feeds alone: a carriage return may stand in a quoted text."""
-    parts = data.split(b"\n")
-    return [p + b"\n" for p in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+    at = 0
+    while at < len(data):
+        end = data.find(b"\n", at) + 1 or len(data)
+        yield data[at:end]
+        at = end
+
+
+def refuse_bare_returns(first: Record) -> None:
+    """For a file's first record.
+
+    Raises:
+        BadFile: its lines end with carriage returns alone, as those of old Macs: all of it would be one line.
+    """
+    if _BARE_RETURN.search(_QUOTED.sub(b"x", first.data)):
+        why = "they end with carriage returns alone; save it with \\n or \\r\\n"
+        raise BadFile(first.line, "wrong_line_ends", "The file has other line ends", why)
 
 
 def fields(data: bytes, delimiter: str) -> list[str]:
@@ -131,11 +157,12 @@ def header(block: Block, delimiter: str) -> tuple[list[str], Block]:
     """The names in the first record, and the block behind it.
 
     Raises:
-        BadFile: there is none, or another delimiter was meant.
+        BadFile: there is none, or another delimiter or other line ends were meant.
     """
-    first = next(iter(records(block)), None)
+    first = next(records(block), None)
     if first is None:
         raise BadFile(1, "no_header", "The file has no header")
+    refuse_bare_returns(first)
     try:
         first.data.decode()
     except UnicodeDecodeError as error:
@@ -151,16 +178,41 @@ def header(block: Block, delimiter: str) -> tuple[list[str], Block]:
     return names, Block(first.end, block.data[len(first.data) :])
 
 
-def of_object(line: bytes, columns: dict[str, Typed]) -> tuple[tuple[str, ...], dict[str, str | None]]:
+def of_object(line: bytes, columns: Mapping[str, Typed]) -> tuple[tuple[str, ...], dict[str, str | None]]:
     """A line of JSONL: the names it has, and the text of each value.
 
     Raises:
         Unfit: not an object, a column that is not there, a value that does not fit.
     """
     try:
+        return _exact(line, columns) if _FINE.search(line) else _plain(line, columns)
+    except RecursionError:
+        raise Unfit("not_json", "The line is nested too deeply") from None
+
+
+def _plain(line: bytes, columns: Mapping[str, Typed]) -> tuple[tuple[str, ...], dict[str, str | None]]:
+    try:
         given = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise Unfit("not_json", "The line is not JSON", str(error)) from None
+    found = _object(given, columns)
+    return tuple(found), {n: as_text(columns[n], v) for n, v in found.items()}
+
+
+def _exact(line: bytes, columns: Mapping[str, Typed]) -> tuple[tuple[str, ...], dict[str, str | None]]:
+    """Numbers as they are written, and documents too: several times slower."""
+    try:
+        text = line.decode()
+        found = _object(_JSON.decode(text), columns)
+        sources = _sources(text)
+        texts = {n: sources[n] if columns[n].bare == "jsonb" and v is not None else as_text(columns[n], v) for n, v in found.items()}
+        "".join(t for t in texts.values() if t).encode()  # half a character, which orjson refuses
+    except ValueError as error:  # also of bytes that are no UTF-8, and of half a character
+        raise Unfit("not_json", "The line is not JSON", str(error)) from None
+    return tuple(found), texts
+
+
+def _object(given: object, columns: Mapping[str, Typed]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise Unfit("not_json", "The line is not a JSON object")
     found: dict[str, Any] = given  # pyright: ignore[reportUnknownVariableType]
@@ -168,7 +220,34 @@ def of_object(line: bytes, columns: dict[str, Typed]) -> tuple[tuple[str, ...], 
         raise Unfit("no_columns", "The line names no column")
     if unknown := next((n for n in found if n not in columns), None):
         raise Unfit("unknown_column", "There is no such column, or Postgres itself fills it", unknown, column=unknown)
-    return tuple(found), {n: as_text(columns[n], v) for n, v in found.items()}
+    return found
+
+
+def _no_number(token: str) -> None:
+    raise ValueError(f"{token} is no JSON")
+
+
+_JSON: Final = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_no_number)
+
+
+def _sources(text: str) -> dict[str, str]:
+    """The members of a JSON object, each value as its text. The object is known to be right."""
+    found, at = dict[str, str](), _after(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = _JSON.raw_decode(text, at)
+        start = _after(text, _after(text, at) + 1)  # behind the colon
+        _, end = _JSON.raw_decode(text, start)
+        found[name] = text[start:end]
+        at = _after(text, end)
+        if text[at] == ",":
+            at = _after(text, at + 1)
+    return found
+
+
+def _after(text: str, at: int) -> int:
+    """Where the white space from here ends."""
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
 
 
 def written(values: Sequence[str | None]) -> bytes:

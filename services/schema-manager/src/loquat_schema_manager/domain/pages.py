@@ -108,14 +108,14 @@ def _behind(keys: Sequence[Key], position: Position, parameters: Parameters) -> 
 
 
 def encode(keys: Sequence[Key], position: Position) -> str:
-    """The cursor behind this row.
+    """The cursor behind this row; an empty `position` stands for one that was too long to be sent.
 
     Raises:
         Unfit: a sort value is too long.
     """
     body = orjson.dumps([_signature(keys), list(position)])
     cursor = base64.urlsafe_b64encode(hashlib.sha256(body).digest()[:_DIGEST] + body).decode().rstrip("=")
-    if len(cursor) > LONGEST:
+    if len(cursor) > LONGEST or not position:
         raise Unfit("sort_too_long", "A value is too long to page by", "Sort by a column of short values, or by the key", field="body.sort")
     return cursor
 

@@ -7,11 +7,13 @@ from typing import Final
 
 from loquat_common.sql import Ident
 
-from loquat_schema_manager.domain.pages import Key
+from loquat_schema_manager.domain.pages import LONGEST, Key
 from loquat_schema_manager.domain.values import Typed, shown
 
 STORED: Final = "t.xmin::pg_catalog.text"
 """A row's version where it was read."""
+_NONE: Final = "'null'"
+_LONGEST_KEY: Final = 16 << 10  # bytes
 FRESH: Final = "pg_catalog.pg_current_xact_id()::pg_catalog.xid::pg_catalog.text"
 """A row's version where this transaction wrote it: a partitioned table does not return xmin."""
 
@@ -24,6 +26,14 @@ def record(columns: Sequence[Typed], source: str = "t") -> str:
 def line(columns: Sequence[Typed], key: Sequence[Typed], version: str | None) -> str:
     """The JSON text of a row as the API gives it: key, version, values."""
     return _line(record(key) if key else "'null'", version, record(columns))
+
+
+def written(columns: Sequence[Typed], key: Sequence[Typed], version: str, most_bytes: int) -> str:
+    """As `line`; of a row with more bytes only the key, unless that is long too, the version and `too_large`. OFFSET keeps it from being made twice."""
+    of_key = f"CASE WHEN pg_catalog.octet_length(l.k) <= {_LONGEST_KEY} THEN l.k ELSE 'null' END"
+    small = f'\'{{"key":\' || {of_key} || \',"version":"\' || {version} || \'","values":{{}},"too_large":true}}\''
+    whole = f"SELECT {line(columns, key, version)} AS v, {record(key) if key else _NONE} AS k OFFSET 0"
+    return f"(SELECT CASE WHEN pg_catalog.octet_length(l.v) <= {most_bytes} THEN l.v ELSE {small} END FROM ({whole}) AS l)"  # noqa: S608  (quoted names)
 
 
 def _line(key: str, version: str | None, values: str) -> str:
@@ -96,7 +106,8 @@ def page(
 ) -> str:  # fmt: skip
     """Rows until `limit` or `most_bytes`; a row larger than that is null.
 
-    The last but one of `limit`, and the one at which the bytes end, come with their place in the order; the first one with `seal`, if asked.
+    The last but one of `limit`, and the one at which the bytes end, come with their place in the order, which is empty when it is too long for
+    a cursor; the first one with `seal`, if asked.
 
     Lateral sub-selects, which the planner flattens, and places for few rows: each of both is a sixth of a page's time (measured).
     """
@@ -110,7 +121,9 @@ def page(
     windows = "sum(s.size) OVER w - s.size AS before, row_number() OVER w AS n"
     summed = f"SELECT s.*, {windows} FROM ({sized}) AS s WINDOW w AS (ROWS UNBOUNDED PRECEDING)"  # noqa: S608
     line_ = f"CASE WHEN p.size <= {most_bytes} THEN p.line END"
-    place = f"ARRAY[{', '.join(k.written(f'p.place{n}') for n, k in enumerate(order))}]::pg_catalog.text[]"
+    values = [k.written(f"p.place{n}") for n, k in enumerate(order)]
+    long = " + ".join(f"coalesce(pg_catalog.octet_length({v}), 0)" for v in values) or "0"
+    place = f"CASE WHEN {long} <= {LONGEST} THEN ARRAY[{', '.join(values)}]::pg_catalog.text[] ELSE ARRAY[]::pg_catalog.text[] END"
     at = f"CASE WHEN p.n = {limit - 1} OR p.before + p.size >= {most_bytes} THEN {place} END"
     sealed = f"CASE WHEN p.n = 1 THEN ({seal}) END" if seal else "NULL"
     return f"SELECT {line_}, {at}, {sealed} FROM ({summed}) AS p WHERE p.before < {most_bytes}"  # noqa: S608

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Protocol
 
 import orjson
@@ -19,6 +21,17 @@ TEXTS: Final = {"text", "character varying", "bpchar"}
 _MOMENTS: Final = {"timestamp with time zone", "timestamp without time zone", "date"}
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,5})?|[+-]?(NaN|Infinity|inf)", re.ASCII)
 _SHOWN: Final = 100  # characters of a value in a message
+_SURE: Final = 15  # digits of any decimal number that a double keeps (DBL_DIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number of a JSON text as it was written: a double would round it."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Typed(Protocol):
@@ -56,7 +69,7 @@ def unfit(column: Typed, value: object, why: str) -> Unfit:
 
 def shorten(value: object) -> str:
     """A value as a message shows it."""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = str(value) if isinstance(value, str | Number) else json.dumps(value, default=str)
     text = text.replace("\0", "\\0")
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
@@ -69,9 +82,9 @@ def as_json(column: Typed, value: Any) -> Any:
     """
     if value is None:
         return None
-    if column.bare == "jsonb":
-        return orjson.Fragment(json.dumps(value))
     text = as_text(column, value)
+    if column.bare == "jsonb" and text is not None:
+        return orjson.Fragment(text)
     if column.bare != "json" or text is None:
         return text
     try:
@@ -90,7 +103,7 @@ def as_text(column: Typed, value: Any) -> str | None:
     if value is None:
         return None
     if column.bare == "jsonb":
-        return json.dumps(value)  # whole numbers of any size, which orjson refuses
+        return _document(column, value)
     if column.bare == "boolean":
         if isinstance(value, bool) or value in ("true", "false"):
             return str(value).lower()
@@ -104,22 +117,56 @@ def as_text(column: Typed, value: Any) -> str | None:
     return value
 
 
+def _document(column: Typed, value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)  # whole numbers of any size, which orjson refuses
+    except ValueError:
+        raise _not_finite(column, value) from None
+
+
 def _number(column: Typed, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Number):
         raise unfit(column, value, "is not a number")
     if isinstance(value, str):
         if _NUMBER.fullmatch(value) is None:
             raise unfit(column, value, "is not a number")
         return value
-    if column.bare not in INTEGERS:
-        return repr(value)
-    if not float(value).is_integer() if isinstance(value, float) and math.isfinite(value) else isinstance(value, float):
-        raise unfit(column, value, "is not a whole number")
-    whole = int(value)
+    if isinstance(value, float):
+        _kept(column, value)
+    text = value.text if isinstance(value, Number) else repr(value)
+    return text if column.bare not in INTEGERS else _whole(column, value, text)
+
+
+def _kept(column: Typed, value: float) -> None:
+    """Refuses what is perhaps not what the caller wrote: its text is gone, and beyond 15 digits a double may be another number."""
+    if not math.isfinite(value):
+        raise _not_finite(column, value)
+    if column.bare in INTEGERS or column.bare == "numeric":
+        digits = repr(value).partition("e")[0].lstrip("-").replace(".", "").strip("0")
+        if len(digits) > _SURE:
+            why = f"has more digits than a JSON number surely keeps ({_SURE}); give it as a string"
+            raise Unfit(
+                "digits_lost", "A number would lose digits", f"{column.name}: {value!r} {why}", column=column.name, value=shorten(value)
+            )
+
+
+def _not_finite(column: Typed, value: object) -> Unfit:
+    why = "is no number that JSON has, or is too large for a double; give it as a string"
+    return Unfit("not_finite", "A number is not finite", f"{column.name}: {shorten(value)} {why}", column=column.name, value=shorten(value))
+
+
+def _whole(column: Typed, value: object, text: str) -> str:
+    """Without a power of ten written out: 1e999999999 is short as a text only."""
     limit = 1 << INTEGERS[column.bare]
-    if not -limit <= whole < limit:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent that no Decimal has
+        raise unfit(column, value, f"is out of the range of {column.bare}") from None
+    if not -limit <= number < limit:
         raise unfit(column, value, f"is out of the range of {column.bare}")
-    return str(whole)
+    if number != int(number):
+        raise unfit(column, value, "is not a whole number")
+    return str(int(number))
 
 
 def shown(column: Typed, source: str) -> str:

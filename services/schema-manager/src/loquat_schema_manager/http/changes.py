@@ -57,8 +57,7 @@ class Changes:
 
     async def list(self, _request: web.Request, *, path: OneProject, query: shapes.ChangeSetQuery) -> shapes.ChangeSetList:
         """A project's history."""
-        found = await self._changes.page(path.project_id, cursors.decode(query.cursor), query.limit + 1)
-        items, more = found[: query.limit], found[query.limit :]
+        items, more = await self._changes.page(path.project_id, cursors.decode(query.cursor), query.limit)
         last = items[-1] if more and items else None
         return shapes.ChangeSetList(items=items, next_cursor=cursors.encode(last.created_at, last.id) if last and last.id else None)
 

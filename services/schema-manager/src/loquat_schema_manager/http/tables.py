@@ -44,8 +44,8 @@ class Tables:
         """
         async with self._editors.session(project, _LOOK) as editor:
             with refusals():
-                found = await catalog.page(editor, after, limit + 1)
-        return shapes.TableList(items=[view(t) for t in found[:limit]], next=found[limit - 1].name if len(found) > limit else None)
+                found, more = await catalog.page(editor, after, limit)
+        return shapes.TableList(items=[view(t) for t in found], next=found[-1].name if more else None)
 
     async def describe(self, _request: web.Request, *, path: shapes.OneTable) -> shapes.TableView:
         """One table."""
@@ -59,10 +59,10 @@ class Tables:
         """
         async with self._editors.session(project, _LOOK) as editor:
             with refusals():
-                found = await catalog.named(editor, [name])
-        if name not in found:
+                found = await catalog.one(editor, name)
+        if found is None:
             raise not_found("table")
-        return view(found[name])
+        return view(found)
 
 
 def view(table: Table) -> shapes.TableView:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Final
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 from loquat_common.http import ACTOR, Api
 from loquat_common.logs import get_logger
 from loquat_common.problems import Problem
@@ -46,8 +48,7 @@ class TransferApi:
             raise Problem(
                 415, "unsupported_media_type", f"The body must be {shapes.CSV} or {shapes.JSONL}", f"It came as {request.content_type}"
             )
-        body = request.content.iter_chunked(_PIECE)
-        return await self._imports.run(path.project_id, path.table, query, kind, aiter(body), request[ACTOR].subject)
+        return await self._imports.run(path.project_id, path.table, query, kind, _pieces(request), request[ACTOR].subject)
 
     async def export(self, request: web.Request, *, path: InTable, query: shapes.ExportOptions) -> web.StreamResponse:
         """A file. What fails after its first piece breaks the connection: an end that looks like one would be a lie."""
@@ -74,3 +75,16 @@ class TransferApi:
             await response.prepare(request)
         await response.write_eof()
         return response
+
+
+async def _pieces(request: web.Request) -> AsyncGenerator[bytes]:
+    """Who leaves in the middle gets an answer that nobody reads: it is no failure of ours.
+
+    Raises:
+        Problem: 400 `broken_off`.
+    """
+    try:
+        async for piece in request.content.iter_chunked(_PIECE):
+            yield piece
+    except (ConnectionError, web.RequestPayloadError, PayloadEncodingError):
+        raise Problem(400, "broken_off", "The file broke off", "The connection ended before the file did") from None
