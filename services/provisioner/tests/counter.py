@@ -24,12 +24,14 @@ from loquat_provisioner.adapters.databases import ProjectDatabases
 from loquat_provisioner.adapters.dumps import Programs
 from loquat_provisioner.adapters.limits import LimitsStore
 from loquat_provisioner.adapters.reaper import Ages, Reaper
+from loquat_provisioner.adapters.reservations import Reservations
 from loquat_provisioner.adapters.store import Project
 from loquat_provisioner.domain.life import Names
 from loquat_provisioner.domain.limits import Limits
 from loquat_provisioner.http.backups import Keeping
 from loquat_provisioner.http.dumps import Dumps, Turns
 from loquat_provisioner.http.ownership import Ownership
+from loquat_provisioner.http.pace import Pace
 from loquat_provisioner.http.places import Places, Sayings
 from loquat_provisioner.http.uploads import Uploads
 from pydantic import SecretStr
@@ -52,6 +54,7 @@ class Counter:
     http: aiohttp.ClientSession
     databases: ProjectDatabases
     chosen: LimitsStore
+    turns: Turns
 
     @property
     def names(self) -> Names:
@@ -96,7 +99,13 @@ class Counter:
 
 @asynccontextmanager
 async def open_counter(
-    shop: Workshop, *, folder: Path | None = None, silence: float = 30, at_once: int = 2, project: Project | None = None
+    shop: Workshop,
+    *,
+    folder: Path | None = None,
+    silence: float = 30,
+    at_once: int = 2,
+    project: Project | None = None,
+    pace: Pace | None = None,
 ) -> AsyncGenerator[Counter]:
     """For one ready project. `folder` holds the programs in place of PostgreSQL's own."""
     made = project or await shop.project()
@@ -111,15 +120,15 @@ async def open_counter(
     sayings, chosen_programs, turns = Sayings(shop.bus, now), Programs(folder or programs(), silence=silence), Turns(at_once)
     for part in (
         Ownership(places, chosen, MOST, sayings),
-        Dumps(places, chosen_programs, turns),
-        Uploads(places, chosen, chosen_programs, turns),
-        Keeping(places, BackupStore(shop.pool), sayings, 2),
+        Dumps(places, chosen_programs, turns, pace or Pace()),
+        Uploads(places, chosen, chosen_programs, turns, pace or Pace()),
+        Keeping(places, BackupStore(shop.pool), Reservations(shop.pool), sayings, 2),
     ):
         part.add_to(api)
     server = Server(api.app(), "127.0.0.1", 0, drain_seconds=0.1)
     await server.start()
     async with aiohttp.ClientSession() as http:
         base = f"http://127.0.0.1:{server.port}/internal/projects/{made.project_id}/database"
-        yield Counter(shop, made, base, http, databases, chosen)
+        yield Counter(shop, made, base, http, databases, chosen, turns)
     await server.stop()
     await databases.close()

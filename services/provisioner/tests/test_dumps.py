@@ -8,15 +8,18 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import asyncpg
 import pytest
 from loquat_common.bus.port import Done
+from loquat_common.problems import Problem
 from loquat_embedded.binaries import programs
 from loquat_provisioner.adapters.errands import errand
 from loquat_provisioner.adapters.reaper import Ages
+from loquat_provisioner.http.dumps import Turns
+from loquat_provisioner.http.pace import Pace
 
 from services.provisioner.tests.counter import Counter, open_counter
 from services.provisioner.tests.workshop import Workshop, delete, gone
@@ -123,7 +126,7 @@ async def test_a_dump_leaves_nothing_behind_and_its_password_is_in_no_arguments(
         await until(lambda: nothing_left(pretending), "its login is gone", 10)
 
 
-def pretended(shop: Workshop, script: str, folder: Path, **more: float) -> AbstractAsyncContextManager[Counter]:
+def pretended(shop: Workshop, script: str, folder: Path, **more: Any) -> AbstractAsyncContextManager[Counter]:
     """The API with a program in place of pg_dump."""
     (folder / "bin").mkdir(exist_ok=True)
     program = folder / "bin" / "pg_dump"
@@ -172,6 +175,29 @@ async def test_one_dump_of_a_project_runs_at_a_time_and_a_few_in_all(shop: Works
         await counter.bad("GET", "/dump", status=429, code="busy")
         first.close()
         await until(lambda: nothing_left(counter), "its turn is over", 10)
+
+
+@pytest.mark.promise("P4")
+@pytest.mark.parametrize("pace", [Pace(taken=0.5), Pace(longest=0.5)], ids=["takes nothing", "takes too long"])
+async def test_a_dump_that_is_read_too_slowly_is_cut_off_and_its_turn_is_free(shop: Workshop, tmp_path: Path, pace: Pace) -> None:
+    async with pretended(shop, "#!/bin/sh\nexec yes dump\n", tmp_path, at_once=1, pace=pace) as counter:
+        response = await counter.http.get(counter.base + "/dump")
+        await until(lambda: nothing_left(counter), "the child is gone", 10)
+        with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientOSError)):
+            await response.read()
+
+
+async def test_one_organization_has_at_most_half_of_the_turns() -> None:
+    turns = Turns(4)
+    async with turns.turn("prj_a1", "org_a"), turns.turn("prj_a2", "org_a"):
+        with pytest.raises(Problem) as refused:
+            async with turns.turn("prj_a3", "org_a"):
+                pass
+        assert refused.value.status == 429
+        async with turns.turn("prj_b", "org_b"):
+            pass
+    async with turns.turn("prj_a3", "org_a"):
+        pass
 
 
 async def test_a_program_that_is_not_installed_is_named(shop: Workshop, tmp_path: Path) -> None:
@@ -233,6 +259,46 @@ async def test_what_is_left_of_a_dump_whose_process_was_killed_goes_with_the_nex
             await until(lambda: nothing_left(counter), "both logins are gone", 10)
     assert await counter.shop.handle(delete(counter.project.project_id)) == Done()
     assert await visitors(counter) == []
+
+
+@pytest.mark.promise("P4")
+@pytest.mark.parametrize("end", ["COMMIT", "SELECT 1"], ids=["and keeps it", "in a transaction that stays open"])
+async def test_a_stranger_who_gives_a_right_to_the_login_of_a_dump_stops_no_later_one(shop: Workshop, end: str) -> None:
+    async with open_counter(shop) as counter, open_counter(shop) as stranger:
+        giver, visitor = await shop.enter(stranger.project, "editor"), f"{counter.project.database}_dump_00000000"
+        await shop.root.execute(
+            f"CREATE ROLE {visitor} LOGIN VALID UNTIL '2000-01-01'; GRANT {visitor} TO loquat_provisioner WITH ADMIN TRUE;"
+            f" GRANT CONNECT ON DATABASE {counter.project.database} TO {visitor}"
+        )
+        await giver.execute("CREATE TABLE mine (id int)")
+        await giver.execute(f"BEGIN; GRANT SELECT ON mine TO {visitor}; {end}")
+        async with asyncio.timeout(10):
+            assert (await counter.file("/dump")).startswith(b"PGDMP")
+
+        async def kept() -> bool:
+            return await visitors(counter) == [visitor]
+
+        await until(kept, "the dump's own login is gone", 10)
+        assert not await shop.root.fetchval("SELECT rolcanlogin FROM pg_roles WHERE rolname = $1", visitor)
+        await giver.execute("ROLLBACK; DROP TABLE mine")
+        await counter.file("/dump")
+        await until(lambda: nothing_left(counter), "it goes once it is free", 10)
+        giver.terminate()
+
+
+@pytest.mark.promise("P4")
+async def test_a_dump_ends_whole_though_a_stranger_gives_a_right_to_its_login_meanwhile(shop: Workshop) -> None:
+    async with open_counter(shop) as counter, open_counter(shop) as stranger:
+        giver = await shop.enter(stranger.project, "editor")
+        await giver.execute("CREATE TABLE mine (id int)")
+        async with errand(counter.databases, counter.names, "dump") as visitor:
+            await giver.execute(f"GRANT SELECT ON mine TO {visitor.user}")
+        assert await visitors(counter) == [visitor.user]
+        assert await counter.shop.handle(delete(counter.project.project_id)) == Done()
+        await giver.execute("DROP TABLE mine")
+        await shop.handle(delete((await shop.project()).project_id))
+        assert await visitors(counter) == [], "it goes with the end of whatever project"
+        giver.terminate()
 
 
 @pytest.mark.promise("P4")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -65,14 +67,70 @@ async def test_a_clone_is_ordered_and_its_copy_is_no_backup_of_the_owners(counte
     await counter.bad("GET", f"/backups/{order.backup_id}", status=404, code="not_found")
 
 
+async def keyed(counter: Counter, path: str, key: str, body: Any = None) -> tuple[int, Any]:
+    """The answer to a POST with an Idempotency-Key."""
+    async with counter.http.post(counter.base + path, json=body or {}, headers={"Idempotency-Key": key}) as response:
+        return response.status, await response.json(content_type=None)
+
+
+async def test_the_same_key_for_another_backup_is_another_restore(counter: Counter) -> None:
+    backups: list[str] = []
+    for n in range(2):
+        backups.append((await counter.good("POST", "/backups", {}))["id"])
+        await counter.shop.handle(ordered(counter, TakeBackup)[n])
+    answers: list[Any] = []
+    for n, backup in enumerate(backups):
+        answers += [(await keyed(counter, f"/backups/{backup}/restore", "one"))[1] for _ in range(2)]
+        await counter.shop.handle(ordered(counter, RestoreBackup)[2 * n])
+    ids = [a["id"] for a in answers]
+    assert ids[0] == ids[1] != ids[2] == ids[3]
+    assert [r["backup_id"] for r in (await counter.good("GET", "/restores"))["items"]] == backups[::-1]
+
+
+@pytest.mark.promise("P4")
+@pytest.mark.parametrize(("path", "body"), [("/backups", {}), ("/clone", {"name": "x"})])
+async def test_of_many_orders_at_once_one_is_taken_and_the_others_hear_of_it(counter: Counter, path: str, body: dict[str, str]) -> None:
+    answers = await asyncio.gather(*(counter.ask("POST", path, body) for _ in range(20)))
+    assert sorted(status for status, _ in answers) == [202] + [409] * 19
+    (order,) = ordered(counter, TakeBackup)
+    assert {a["code"] for status, a in answers if status == 409} == {"busy"}
+    assert all(str(order.backup_id) in a["detail"] for status, a in answers if status == 409)
+    await counter.bad("POST", "/backups", {}, status=409, code="busy")
+    await counter.shop.handle(order)
+    await counter.good("POST", path, body)
+
+
+async def test_nothing_else_is_ordered_while_a_restore_waits_or_runs(counter: Counter) -> None:
+    backup = (await counter.good("POST", "/backups", {}))["id"]
+    await counter.shop.handle(ordered(counter, TakeBackup)[0])
+    await counter.good("POST", f"/backups/{backup}/restore")
+    await counter.bad("POST", f"/backups/{backup}/restore", status=409, code="busy")
+    (order,) = ordered(counter, RestoreBackup)
+    await counter.shop.killed(order, "provisioner.restore.told")
+    await counter.shop.pool.execute("DELETE FROM reservations")  # it is old, and the restore goes on
+    problem = await counter.bad("POST", "/backups", {}, status=409, code="busy")
+    assert str(order.restore_id) in problem["detail"]
+    await counter.shop.handle(order)
+    await counter.good("POST", "/backups", {})
+
+
+async def test_an_order_whose_saying_was_cut_off_bars_the_project_for_minutes_only(counter: Counter) -> None:
+    query = "INSERT INTO reservations (project_id, order_id, kind, reserved_at) VALUES ($1, $2, 'clone', now() - $3::interval)"
+    await counter.shop.pool.execute(query, counter.project.project_id, uuid4(), timedelta(minutes=9))
+    await counter.bad("POST", "/backups", {}, status=409, code="busy")
+    await counter.shop.pool.execute("UPDATE reservations SET reserved_at = now() - interval '11 minutes'")
+    await counter.good("POST", "/backups", {})
+
+
 @pytest.mark.parametrize(("path", "body"), [("/backups", {}), ("/clone", {"name": "x"})])
 async def test_the_same_key_is_the_same_order(counter: Counter, path: str, body: dict[str, str]) -> None:
-    keys = ["one", "one", "two"]
-    answers: list[Any] = []
-    for key in keys:
-        async with counter.http.post(counter.base + path, json=body, headers={"Idempotency-Key": key}) as response:
-            answers.append(await response.json())
-    assert answers[0] == answers[1] != answers[2]
+    answers = [(await keyed(counter, path, key, body)) for key in ("one", "one", "two")]
+    assert answers[0] == answers[1]
+    assert answers[2][1]["code"] == "busy"
+    await counter.shop.handle(ordered(counter, TakeBackup)[0])
+    again, other = await keyed(counter, path, "one", body), await keyed(counter, path, "two", body)
+    assert again[0] == other[0] == 202
+    assert len({o.backup_id for o in ordered(counter, TakeBackup)}) == 2
     async with counter.http.post(counter.base + path, json=body, headers={"Idempotency-Key": "x" * 201}) as response:
         assert response.status == 422
 
@@ -105,6 +163,7 @@ async def test_a_bus_that_is_away_is_a_problem_and_nothing_is_noted(counter: Cou
     await counter.bad("POST", "/backups", {}, status=503, code="unavailable")
     counter.shop.bus.broker.down = False
     assert (await counter.good("GET", "/backups"))["items"] == []
+    await counter.good("POST", "/backups", {})
 
 
 async def test_a_deleted_project_has_none(counter: Counter) -> None:

@@ -128,6 +128,13 @@ async def test_what_is_no_order_about_projects_is_a_dead_letter(shop: Workshop) 
     assert await shop.handle(stray) == Dead("project.ready.v1 is no order about projects")
 
 
+async def test_an_order_whose_name_cannot_be_kept_makes_a_project_that_is_seen(shop: Workshop) -> None:
+    order = create().model_copy(update={"name": "A\0shop"})
+    assert isinstance(await shop.handle(order), Done)
+    project = await shop.row(order.project_id)
+    assert (project.state, project.name) == ("ready", "A\ufffdshop")
+
+
 async def test_the_cluster_with_the_fewest_projects_gets_the_next_one(shop: Workshop) -> None:
     places: list[str | None] = []
     for order in (create(), create(), create()):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import ANY
 
 import orjson
 import pytest
+from loquat_provisioner.http.pace import Pace
 
 from services.provisioner.tests.counter import Counter, open_counter
 from services.provisioner.tests.workshop import Workshop
+from tests.system.world import until
 from tests.tenants import Desk, message
 from tests.tenants import Project as Tenant
 
@@ -132,3 +135,60 @@ async def test_a_dump_larger_than_the_project_may_become_is_refused_on_the_way(c
     headers = {"Content-Type": "application/octet-stream"}
     async with counter.http.post(counter.base + "/restore", data=endless(), headers=headers) as response:
         assert (response.status, (await response.json(content_type=None))["code"]) == (413, "too_large")
+
+
+@pytest.mark.promise("P4")
+@pytest.mark.parametrize(
+    ("pace", "every"), [(Pace(silence=0.3), 60.0), (Pace(grace=0.5, rate=1 << 20), 0.05), (Pace(longest=0.5), 0.05)],
+    ids=["says nothing more", "trickles", "has no end"],
+)  # fmt: skip
+async def test_an_upload_that_does_not_come_holds_no_turn_and_is_given_up(shop: Workshop, pace: Pace, every: float) -> None:
+    begun = asyncio.Event()
+
+    async def slow() -> Any:
+        yield b"PGDMP"
+        begun.set()
+        while True:
+            await asyncio.sleep(every)
+            yield b"x"
+
+    async with open_counter(shop, at_once=1, pace=pace) as counter:
+        headers = {"Content-Type": "application/octet-stream"}
+        silent = asyncio.create_task(counter.http.post(counter.base + "/restore", data=slow(), headers=headers))
+        await begun.wait()
+        assert (await counter.file("/dump")).startswith(b"PGDMP"), "the turn is free"
+        response = await silent
+        assert (response.status, (await response.json(content_type=None))["code"]) == (408, "too_slow")
+        assert await empty(counter)
+
+
+async def test_one_upload_of_a_project_is_received_at_a_time(counter: Counter) -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Any:
+        yield b"PGDMP"
+        begun.set()
+        await over.wait()
+
+    headers = {"Content-Type": "application/octet-stream"}
+    first = asyncio.create_task(counter.http.post(counter.base + "/restore", data=slow(), headers=headers))
+    await begun.wait()
+
+    async def refused() -> bool:
+        return (await upload(counter, b"PGDMP"))[1]["code"] == "busy"
+
+    await until(refused, "the second is refused", 10)
+    over.set()
+    assert (await first).status == 422
+    assert (await upload(counter, b"PGDMP"))[1]["code"] == "not_a_dump"
+
+
+async def test_an_upload_that_has_come_waits_a_while_for_its_turn(shop: Workshop) -> None:
+    dump = await dumped(shop)
+    async with open_counter(shop, at_once=1) as counter:
+        async with counter.turns.turn("prj_other", "org_other"):
+            waiting = asyncio.create_task(upload(counter, dump))
+            await until(counter.turns.wanted, "it waits", 10)
+        assert (await waiting)[0] == 200
+    async with open_counter(shop, at_once=1, pace=Pace(patience=0.2)) as counter, counter.turns.turn("prj_other", "org_other"):
+        assert await upload(counter, dump) == (429, ANY)

@@ -21,6 +21,7 @@ from loquat_provisioner.adapters.databases import ProjectDatabases, connector
 from loquat_provisioner.adapters.dumps import Programs
 from loquat_provisioner.adapters.limits import LimitsStore
 from loquat_provisioner.adapters.reaper import Reaper
+from loquat_provisioner.adapters.reservations import Reservations
 from loquat_provisioner.adapters.starter import StarterBot
 from loquat_provisioner.adapters.store import Store
 from loquat_provisioner.handlers.backups import Backups
@@ -31,6 +32,7 @@ from loquat_provisioner.http.api import ProjectApi
 from loquat_provisioner.http.backups import Keeping
 from loquat_provisioner.http.dumps import Dumps, Turns
 from loquat_provisioner.http.ownership import Ownership
+from loquat_provisioner.http.pace import Pace
 from loquat_provisioner.http.places import Places, Sayings
 from loquat_provisioner.http.uploads import Uploads
 from loquat_provisioner.settings import Settings
@@ -67,9 +69,9 @@ async def serve(settings: Settings) -> None:
         sayings, programs, turns = Sayings(bus, lambda: datetime.now(UTC)), Programs(settings.postgres_bin), Turns(settings.dumps_at_once)
         for part in (
             Ownership(places, chosen, settings.most, sayings),
-            Dumps(places, programs, turns),
-            Uploads(places, chosen, programs, turns),
-            Keeping(places, kept, sayings, settings.backups_kept),
+            Dumps(places, programs, turns, Pace()),
+            Uploads(places, chosen, programs, turns, Pace()),
+            Keeping(places, kept, Reservations(service.pool), sayings, settings.backups_kept),
             DeadLetterApi(DeadLetters(service.pool)),
         ):
             part.add_to(api.api)

@@ -28,7 +28,12 @@ class Settings(ServiceSettings):
         description="host and port of tenant clusters as owners reach them, JSON by name; default: as this service does",
     )
     postgres_bin: Path | None = Field(default=None, description="folder of pg_dump and pg_restore; default: those on the PATH")
-    dumps_at_once: int = Field(default=2, ge=1, le=32, description="dumps and restores that one replica runs at the same time")
+    dumps_at_once: int = Field(
+        default=2,
+        ge=1,
+        le=32,
+        description="dumps and restores that one replica runs at the same time; half are for one organization at most",
+    )
     backups_kept: int = Field(
         default=5, ge=1, le=100, description="backups of a project that are kept; the oldest goes when another is taken"
     )

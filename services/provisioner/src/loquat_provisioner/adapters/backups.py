@@ -76,7 +76,7 @@ class BackupStore:
             order.project_id,
             f"b_{order.backup_id.hex[:12]}",
             order.clone_id,
-            order.note,
+            order.note.replace("\0", "\ufffd") if order.note is not None else None,
             order.ordered_by,
             timeout=5,
         )
@@ -101,9 +101,10 @@ class BackupStore:
         return [Backup(**r) for r in await self._pool.fetch(query, project, kept, timeout=5)]
 
     async def end(self, backup: UUID, state: BackupState, reason: str | None = None) -> Backup:
-        """It is over, so or so. Repeated, it ended when it ended first."""
+        """It is over, so or so, and another may be ordered. Repeated, it ended when it ended first."""
         row = await self._pool.fetchrow(
-            "UPDATE backups SET ended_at = CASE WHEN state = $2 THEN ended_at ELSE now() END, state = $2, reason = coalesce($3, reason)"
+            "WITH over AS (DELETE FROM reservations WHERE order_id = $1)"
+            " UPDATE backups SET ended_at = CASE WHEN state = $2 THEN ended_at ELSE now() END, state = $2, reason = coalesce($3, reason)"
             " WHERE backup_id = $1 RETURNING *",
             backup,
             state,
@@ -140,9 +141,10 @@ class BackupStore:
         return [Restore(**r) for r in await self._pool.fetch(query, project, limit, timeout=5)]
 
     async def end_restore(self, restore: UUID, state: RestoreState, reason: str | None = None) -> Restore:
-        """It is over, so or so."""
+        """It is over, so or so, and another may be ordered."""
         row = await self._pool.fetchrow(
-            "UPDATE restores SET state = $2, reason = $3, ended_at = now() WHERE restore_id = $1 RETURNING *",
+            "WITH over AS (DELETE FROM reservations WHERE order_id = $1)"
+            " UPDATE restores SET state = $2, reason = $3, ended_at = now() WHERE restore_id = $1 RETURNING *",
             restore,
             state,
             reason,

@@ -59,7 +59,7 @@ async def copy(databases: ProjectDatabases, source: str, target: str) -> int:
     """A sealed copy: nobody may connect. Its size in bytes.
 
     Raises:
-        StepFailed: the source is not there, or somebody is still in it.
+        StepFailed: the source is not there, somebody is still in it, or it takes too long.
     """
     async with databases.inside("postgres") as admin:
         if not await admin.fetchval(_THERE, target):
@@ -76,6 +76,8 @@ async def copy(databases: ProjectDatabases, source: str, target: str) -> int:
                 )
             except asyncpg.ObjectInUseError:
                 raise StepFailed("somebody is still connected to the database") from None
+            except TimeoutError:  # not a cluster that is away: whoever puts it off would try for ever
+                raise StepFailed(f"copying took longer than {_LONGEST:g} seconds") from None
         await admin.execute(compose("REVOKE ALL ON DATABASE {target} FROM PUBLIC", target=Ident(target)))
         return await admin.fetchval("SELECT pg_database_size($1::name)", target)
 

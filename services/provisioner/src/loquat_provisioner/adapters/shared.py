@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 _TENANT: Final = "^p_[0-9a-f]{12}_(bot|editor|direct|(dump|restore)_[0-9a-f]{8})$"
-_PATIENCE: Final = "200ms"  # for the lock on a role that nobody misses
+_PATIENCE: Final = "200ms"  # for the lock on a role: a stranger's transaction that gives it a right holds it, and nobody misses the role
 
 # purpose: tenants' sessions that wait for a strong lock on a shared catalog or somebody's database (DROP DATABASE: all who want to connect there wait
 # behind it), or hold one on a database or a role of somebody else's (ALTER ROLE self IN DATABASE other, GRANT TO other: it cannot be dropped). No
@@ -32,7 +32,7 @@ WHERE l.database = 0 AND l.locktype IN ('relation', 'object') AND pg_get_userbyi
 
 # purpose: roles of projects whose database is gone: a stranger's rights kept them, perhaps until now
 _LEFT: Final = """
-SELECT r.rolname FROM pg_roles AS r WHERE r.rolname ~ '^p_[0-9a-f]{12}_(owner|bot|editor|direct)$'
+SELECT r.rolname FROM pg_roles AS r WHERE r.rolname ~ '^p_[0-9a-f]{12}_(owner|bot|editor|direct|(dump|restore)_[0-9a-f]{8})$'
   AND NOT EXISTS (SELECT FROM pg_database AS d WHERE d.datname = left(r.rolname, 14)) ORDER BY r.rolname LIMIT 100"""
 
 
@@ -46,14 +46,15 @@ async def end_queues(admin: Connection) -> list[str]:
 
 
 async def drop_role(admin: Connection, role: str) -> None:
-    """Drops a role of a project whose database is gone. One to which tenants of other projects gave rights cannot be dropped while those last.
+    """Drops a role that is done with: of a project whose database is gone, or of an errand.
 
-    Nobody but their givers can take them back, and a project's end must not wait for them: such a role stays as a name that owns nothing, may
-    do nothing here and lets nobody in, until `drop_left` finds it free.
+    One to which tenants of other projects gave rights cannot be dropped while those last, nor while a transaction that gives one is open. Nobody
+    but their givers can take them back, and neither a project's end nor its next errand must wait for them: such a role stays as a name that
+    owns nothing, may do nothing here and lets nobody in, until `drop_left` or the next errand finds it free.
     """
     try:
-        await admin.execute(compose("DROP ROLE IF EXISTS {role}", role=Ident(role)))
-    except asyncpg.DependentObjectsStillExistError:
+        await _drop(admin, role)
+    except (asyncpg.DependentObjectsStillExistError, asyncpg.LockNotAvailableError):
         await admin.execute(compose("ALTER ROLE {role} NOLOGIN PASSWORD NULL", role=Ident(role)))
         get_logger().warning("role.kept_by_strangers", role=role)
 
@@ -62,6 +63,10 @@ async def drop_left(admin: Connection) -> None:
     """Drops what `drop_role` had to leave, as far as it is free now."""
     for row in await admin.fetch(_LEFT):
         with suppress(asyncpg.DependentObjectsStillExistError, asyncpg.LockNotAvailableError):
-            async with admin.transaction():
-                await admin.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
-                await admin.execute(compose("DROP ROLE IF EXISTS {role}", role=Ident(row["rolname"])))
+            await _drop(admin, row["rolname"])
+
+
+async def _drop(admin: Connection, role: str) -> None:
+    async with admin.transaction():
+        await admin.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+        await admin.execute(compose("DROP ROLE IF EXISTS {role}", role=Ident(role)))

@@ -57,7 +57,10 @@ class Store:
         self._pool, self._ring = pool, ring
 
     async def accept(self, order: CreateProject) -> Project:
-        """The project exists from now on. Harmless when repeated. One that begins as a copy has the epoch after the copy's."""
+        """The project exists from now on. Harmless when repeated. One that begins as a copy has the epoch after the copy's.
+
+        The API refuses a NUL in a name. An order that has one all the same becomes a project that can be seen, not a dead letter that cannot.
+        """
         await self._pool.execute(
             "INSERT INTO projects (project_id, organization_id, name, state, origin, former, epoch)"
             " SELECT $1, $2, $3, 'creating', b.database, p.database, coalesce(b.epoch + 1, 1)"
@@ -65,7 +68,7 @@ class Store:
             " ON CONFLICT DO NOTHING",
             order.project_id,
             order.organization_id,
-            order.name,
+            order.name.replace("\0", "\ufffd"),
             order.origin,
         )
         project = await self.get(order.project_id)
@@ -192,6 +195,7 @@ class Store:
             await connection.execute("DELETE FROM credentials WHERE project_id = $1", project)
             await connection.execute("DELETE FROM steps WHERE project_id = $1", project)
             await connection.execute("DELETE FROM limits WHERE project_id = $1", project)
+            await connection.execute("DELETE FROM reservations WHERE project_id = $1", project)
             await connection.execute("DELETE FROM restores WHERE project_id = $1", project)
             await connection.execute("DELETE FROM backups WHERE project_id = $1", project)
             await connection.execute("UPDATE projects SET state = 'deleted' WHERE project_id = $1", project)

@@ -74,6 +74,7 @@ class Backups:
             await self._opened(project)
             if received.attempts + 1 < TRIES:
                 return Retry(2.0**received.attempts, _why(error))
+            await copies.drop(self._place(project)[1], backup.database)  # it may have been made
             return await self._not_taken(backup, order, _why(error))
         backup = await self._backups.end(backup.backup_id, "kept")
         gone = await self._retire(project)

@@ -15,6 +15,7 @@ from loquat_rest import ownership as shapes
 from loquat_rest.operation import OneProject
 
 from loquat_provisioner.adapters.backups import Backup, BackupStore, Restore
+from loquat_provisioner.adapters.reservations import Kind, Reservations
 from loquat_provisioner.http.places import BELOW, Places, Sayings
 
 _SHOWN: Final = 100
@@ -24,8 +25,8 @@ _LONGEST_KEY: Final = 200
 class Keeping:
     """The resources `backups`, `restores` and `clone`. `most` backups of a project are kept."""
 
-    def __init__(self, places: Places, backups: BackupStore, sayings: Sayings, most: int) -> None:
-        self._places, self._backups, self._sayings, self._most = places, backups, sayings, most
+    def __init__(self, places: Places, backups: BackupStore, reservations: Reservations, sayings: Sayings, most: int) -> None:
+        self._places, self._backups, self._reservations, self._sayings, self._most = places, backups, reservations, sayings, most
 
     def add_to(self, api: Api) -> None:
         """Adds the routes."""
@@ -56,7 +57,7 @@ class Keeping:
             note=body.note,
             ordered_by=request[ACTOR].subject,
         )
-        await self._sayings.say(order, project.project_id, lane="project", key=order.backup_id)
+        await self._ordered(order, order.backup_id, "backup")
         return _backup(await self._backups.accept(order))
 
     async def drop(self, request: web.Request, *, path: shapes.OneBackup) -> shapes.Backup:
@@ -77,11 +78,11 @@ class Keeping:
             raise Problem(409, "backup_not_kept", "The backup cannot be restored", f"It is {backup.state}")
         order = RestoreBackup(
             project_id=path.project_id,
-            restore_id=_key(request, path.project_id, "restore"),
+            restore_id=_key(request, path.project_id, f"restore {backup.backup_id}"),
             backup_id=backup.backup_id,
             ordered_by=request[ACTOR].subject,
         )
-        await self._sayings.say(order, path.project_id, lane="project", key=order.restore_id)
+        await self._ordered(order, order.restore_id, "restore")
         return shapes.Restore(
             id=order.restore_id,
             backup_id=backup.backup_id,
@@ -106,8 +107,23 @@ class Keeping:
         order = TakeBackup(
             project_id=project.project_id, backup_id=backup, clone_id=made, clone_name=body.name, ordered_by=request[ACTOR].subject
         )
-        await self._sayings.say(order, project.project_id, lane="project", key=backup)
+        await self._ordered(order, backup, "clone")
         return shapes.CloneOrdered(project_id=made)
+
+    async def _ordered(self, order: TakeBackup | RestoreBackup, order_id: UUID, kind: Kind) -> None:
+        """Reserved, then said.
+
+        Raises:
+            Problem: 409 while another one is under way, 503 when it is not known to be said.
+        """
+        if (other := await self._reservations.reserve(order.project_id, order_id, kind)) is not None:
+            detail = f"The {other.kind} {other.order_id} is under way; one at a time is the limit, wait for its end"
+            raise Problem(409, "busy", "Another order about the whole database is under way", detail)
+        try:
+            await self._sayings.say(order, order.project_id, lane="project", key=order_id)
+        except Problem:
+            await self._reservations.release(order_id)
+            raise
 
     async def _one(self, project: str, backup: UUID) -> Backup:
         await self._places.known(project)
