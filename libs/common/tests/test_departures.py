@@ -58,6 +58,23 @@ async def test_rows_of_projects_that_are_gone_are_dropped_at_the_start_and_when_
     running.cancel()
 
 
+async def test_a_directory_that_was_lost_is_not_the_end_of_all_projects(bus: MemoryBus, table: Table) -> None:
+    rows = {"one", "two"}
+
+    async def known() -> list[str]:
+        return sorted(rows)
+
+    async def forget(project: str) -> None:
+        rows.discard(project)
+
+    departures = Departures(table, known, forget)
+    assert await departures.once() == []
+    await listed(bus, "one")
+    await bus.remove(DIRECTORY, project="one", lane="project")
+    assert await departures.once() == ["one"], "this one was seen to go"
+    assert rows == {"two"}
+
+
 async def test_a_project_whose_row_is_younger_than_the_last_look_at_the_directory_is_not_taken_for_gone(
     bus: MemoryBus, table: Table
 ) -> None:

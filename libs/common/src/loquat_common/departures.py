@@ -22,17 +22,20 @@ _LOOK: Final = 0.5
 class Departures:
     """`known` names the projects of this service's rows; `forget` drops all of one, and may be called again after a crash.
 
-    A project is gone when the directory, read to its end after its row was seen, has no entry of it: the entry is older than any row.
+    A project is gone when the directory, read to its end after its row was seen, has no entry of it: the entry is older than any row. A
+    directory without any entry is one that was lost, not the end of all projects: then only what was seen to go is gone.
     """
 
     def __init__(self, directory: Table, known: Callable[[], Awaitable[Sequence[str]]], forget: Callable[[str], Awaitable[None]]) -> None:
         self._directory, self._known, self._forget = directory, known, forget
+        self._tombstones: set[str] = set()
         self._news = asyncio.Event()
         self._log = get_logger()
         directory.on_change(self._changed)
 
-    def _changed(self, _key: str, event: AnyEvent | None) -> None:
+    def _changed(self, key: str, event: AnyEvent | None) -> None:
         if event is None:
+            self._tombstones.add(key.partition(":")[0])
             self._news.set()
 
     async def run(self) -> None:
@@ -59,7 +62,9 @@ class Departures:
         known = await self._known()
         while known and self._directory.age() >= time.monotonic() - asked:  # noqa: ASYNC110  (nothing tells when a look ends)
             await asyncio.sleep(_LOOK)
-        gone = [p for p in known if self._directory.get(f"{p}:project") is None]
+        self._tombstones &= set(known)
+        lost = not self._directory.values()
+        gone = [p for p in known if self._directory.get(f"{p}:project") is None and (not lost or p in self._tombstones)]
         for project in gone:
             await self._forget(project)
             self._log.info("project.forgotten", project=project)
