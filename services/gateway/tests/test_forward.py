@@ -19,9 +19,13 @@ from loquat_gateway.http.forward import Forward
 from loquat_rest.operation import Operation
 from yarl import URL
 
+from tests.system.world import until
+
 BEGINNING = b"half of it"
 DOWNLOAD = Operation("GET", "/database/file", "A file", "database:read", gives=("application/octet-stream",))
 LONG = Operation("GET", "/database/long", "A long file", "database:read", gives=("application/octet-stream",))
+BEGUN = list[str]()
+"""Uploads that the service behind has begun to read."""
 DONE = asyncio.Event()
 """The service behind has ended its long file, whether it was read or not."""
 UPLOAD = Operation("POST", "/database/file", "A file", "database:write", takes=("text/plain",), gives=("text/plain",))
@@ -59,6 +63,7 @@ async def gateway() -> AsyncGenerator[str]:
 
     async def upload(request: web.Request) -> web.Response:
         size = 0
+        BEGUN.append(request.path)
         async for piece in request.content.iter_any():
             size += len(piece)
         return web.Response(text=str(size))
@@ -102,7 +107,8 @@ async def test_a_project_has_so_many_files_under_way_and_its_neighbours_are_not_
     gateway: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four uploads that send nothing; then a fifth, a neighbour's, and the end of their patience."""
-    monkeypatch.setattr(turns, "SILENCE", 0.5)
+    monkeypatch.setattr(turns, "SILENCE", 3)
+    BEGUN.clear()
     headers, never = {"Content-Type": "text/plain"}, asyncio.Event()
 
     async def nothing() -> AsyncGenerator[bytes]:
@@ -115,7 +121,11 @@ async def test_a_project_has_so_many_files_under_way_and_its_neighbours_are_not_
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         waiting = [asyncio.create_task(stalled(http)) for _ in range(4)]
-        await asyncio.sleep(0.2)  # they are all there
+
+        async def all_there() -> bool:
+            return len(BEGUN) == 4
+
+        await until(all_there, "the four have come to the service behind", 2.5)
         async with http.post(f"{gateway}/v1/projects/prj/database/file", data=b"y", headers=headers) as answer:
             assert (answer.status, (await answer.json())["code"]) == (429, "too_many_requests")
         async with http.post(f"{gateway}/v1/projects/beside/database/file", data=b"y", headers=headers) as answer:

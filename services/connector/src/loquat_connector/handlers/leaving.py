@@ -38,22 +38,17 @@ class Leaving:
     ) -> None:
         self._directory, self._queue, self._numbers, self._accounts = directory, queue, numbers, accounts
         self._letters, self._rest, self._told = letters, rest, told
-        self._tombstones: set[str] = set()
         self._news = asyncio.Event()
         self._log = get_logger()
         directory.on_change(self._changed)
 
-    def _changed(self, key: str, event: AnyEvent | None) -> None:
-        if event is None:
-            self._tombstones.add(key.partition(":")[0])
-        elif _is_leaving(event):
+    def _changed(self, _key: str, event: AnyEvent | None) -> None:
+        if event is not None and _is_leaving(event):
             self._news.set()
 
     async def known(self) -> Sequence[str]:
-        """Projects of this service's rows. An empty directory is one that was lost, not the end of all projects."""
-        known = {*await self._numbers.projects(), *await self._queue.projects()}
-        self._tombstones &= known
-        return sorted(known if self._directory.values() else self._tombstones)
+        """Projects of this service's rows."""
+        return sorted({*await self._numbers.projects(), *await self._queue.projects()})
 
     async def forget(self, project: str) -> None:
         """Drops all of a project that is gone. Its numbers' rows go when no gateway routes by them any more."""
