@@ -18,7 +18,7 @@ async def test_a_copy_that_takes_too_long_is_an_attempt_that_failed(shop: Worksh
     """A time-out is not a cluster that is away: put off without counting, it would be tried for ever and close the project each time."""
     project, _ = await lived(shop)
     order = take(project)
-    monkeypatch.setattr(copies, "_LONGEST", 0.001)
+    monkeypatch.setattr(copies, "_LONGEST_COPY", 0.001)
     assert isinstance(await shop.handle(order), Retry)
     assert isinstance(await shop.handle(order, attempts=2), Done)
     (backup,) = await BackupStore(shop.pool).of_project(project.project_id, 1)

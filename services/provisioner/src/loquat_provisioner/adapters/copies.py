@@ -18,8 +18,9 @@ from loquat_provisioner.domain.life import LOGINS, Names, StepFailed
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-_LONGEST: Final = 600.0
+_LONGEST_COPY: Final = 600.0
 """Seconds for a copy: 10 GB at 20 MB/s and a checkpoint."""
+_LONGEST: Final = 600.0  # seconds for whatever else is done to a copy
 _LOOK: Final = 0.05  # seconds between two looks whether all is quiet
 _QUIET: Final = """
 SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend' AND state <> 'idle')"""
@@ -72,12 +73,12 @@ async def copy(databases: ProjectDatabases, source: str, target: str) -> int:
                         target=Ident(target),
                         source=Ident(source),
                     ),
-                    timeout=_LONGEST,
+                    timeout=_LONGEST_COPY,
                 )
             except asyncpg.ObjectInUseError:
                 raise StepFailed("somebody is still connected to the database") from None
             except TimeoutError:  # not a cluster that is away: whoever puts it off would try for ever
-                raise StepFailed(f"copying took longer than {_LONGEST:g} seconds") from None
+                raise StepFailed(f"copying took longer than {_LONGEST_COPY:g} seconds") from None
         await admin.execute(compose("REVOKE ALL ON DATABASE {target} FROM PUBLIC", target=Ident(target)))
         return await admin.fetchval("SELECT pg_database_size($1::name)", target)
 
