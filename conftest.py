@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from loquat_common.db import open_pool
 from loquat_common.sql import Ident, compose
 from loquat_embedded.postgres import Cluster
 from loquat_events.catalog import SERVICES, Service
+from loquat_sandbox import Measured, Sandbox, measure
 
 from tests.tenants import Tenants, open_tenants
 
@@ -84,6 +86,13 @@ class Platform:
 
 @pytest.fixture
 async def platform(platform_cluster: Cluster) -> AsyncGenerator[Platform]:
+    """A fresh control database for one test; `open_platform` makes one for many."""
+    async with open_platform(platform_cluster) as made:
+        yield made
+
+
+@asynccontextmanager
+async def open_platform(platform_cluster: Cluster) -> AsyncGenerator[Platform]:
     """A fresh control database: roles, schemas and the bus are there, services have not migrated yet."""
     name = f"control_{uuid4().hex[:12]}"
     admin = await platform_cluster.connect()
@@ -98,3 +107,28 @@ async def platform(platform_cluster: Cluster) -> AsyncGenerator[Platform]:
     admin = await platform_cluster.connect()  # a new one: the test may have restarted the cluster
     await admin.execute(compose("DROP DATABASE {name} WITH (FORCE)", name=Ident(name)))
     await admin.close()
+
+
+@pytest.fixture(scope="session")
+async def measured(clusters_home: Path) -> AsyncGenerator[Measured]:
+    """The highest isolation level that this machine gives, and what is missing for a higher one."""
+    folder = clusters_home / "bundles"
+    folder.mkdir()
+    found = await measure(folder)
+    yield found
+    await found.sandbox.close()
+
+
+@pytest.fixture
+def sandbox(measured: Measured) -> Sandbox:
+    """Where the bots of tests run."""
+    return measured.sandbox
+
+
+@pytest.fixture
+def bundles(measured: Measured, clusters_home: Path) -> Path:
+    """A folder whose contents bots can be shown."""
+    del measured  # makes the folder above it
+    folder = clusters_home / "bundles" / uuid4().hex
+    folder.mkdir()
+    return folder

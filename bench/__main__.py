@@ -17,6 +17,7 @@ from loquat_cli.stack import Stack
 from bench.database import database
 from bench.migrations import migrations
 from bench.replies import idle, projects, replies
+from bench.sandbox import sandbox
 from bench.webhook import webhook
 
 
@@ -29,6 +30,8 @@ async def main(chosen: list[str]) -> None:
         await database()
     if not chosen or "migrations" in chosen:
         await migrations()
+    if not chosen or "sandbox" in chosen:
+        await sandbox()
     if chosen and not {"projects", "replies", "idle"} & set(chosen):
         return
     with tempfile.TemporaryDirectory(prefix="loquat-bench-", ignore_cleanup_errors=True) as folder:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 OLD: Final = 5
 """The first version of the system schema that projects were made of."""
 NEXT: Final = (
-    "ALTER TABLE public.contacts ADD COLUMN language text; CREATE INDEX contacts_language__lq ON public.contacts (language);"
+    "ALTER TABLE public.contacts ADD COLUMN pronouns text; CREATE INDEX contacts_pronouns__lq ON public.contacts (pronouns);"
     " ALTER TABLE loquat.events ADD COLUMN seen boolean"
 )
 """A step as a next release may have it: columns and an index on tables in use."""

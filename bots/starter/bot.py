@@ -1,6 +1,7 @@
 """The starter bot: a greeting, a way to people, and bookings in four questions, kept in the bot's own table."""
 
 from asyncpg import Record
+from db_services import delete, insert, query, record, update
 from loquat import Bot, Context, Text
 
 bot = Bot()
@@ -67,7 +68,7 @@ async def support(ctx: Context) -> None:
 async def begin_booking(ctx: Context) -> None:
     await ctx.db.execute(TABLE)
     await forget_unfinished(ctx)
-    await ctx.db.execute("INSERT INTO bookings (contact_id) VALUES ($1)", ctx.contact.id)
+    await insert(ctx, "bookings", contact_id=ctx.contact.id)
     ctx.reply_text("Let us make a booking; write 'cancel' to stop.")
     ctx.goto("collect_info")
 
@@ -80,7 +81,8 @@ async def ask(ctx: Context) -> None:
     if missing:
         ctx.reply_text(QUESTIONS[missing[0]])
         return
-    await ctx.db.execute("UPDATE bookings SET complete = true WHERE id = $1", booking["id"])
+    await update(ctx, "bookings", booking["id"], complete=True)
+    await record(ctx, bookings=ctx.contact.attributes.get("bookings", 0) + 1)
     what = f"{booking['service']} for {booking['name']} on {booking['date']}"
     ctx.reply_text(f"Booked: {what}. We call {booking['phone']} if anything changes.")
     ctx.goto("unstructured")
@@ -97,8 +99,7 @@ async def cancel(ctx: Context) -> None:
 async def answer(ctx: Context, text: Text) -> None:
     booking = await unfinished(ctx)
     asked = next(field for field in QUESTIONS if booking[field] is None)
-    # `asked` is one of the names above, never what somebody wrote.
-    await ctx.db.execute(f"UPDATE bookings SET {asked} = $2 WHERE id = $1", booking["id"], text.text.strip()[:LONGEST_ANSWER])
+    await update(ctx, "bookings", booking["id"], **{asked: text.text.strip()[:LONGEST_ANSWER]})
     ctx.goto("collect_info")
 
 
@@ -110,9 +111,9 @@ async def not_a_text(ctx: Context) -> None:
 
 async def unfinished(ctx: Context) -> Record:
     """The contact's booking that is being made; a new one if somebody has deleted it."""
-    begun = await ctx.db.fetch("SELECT * FROM bookings WHERE contact_id = $1 AND NOT complete", ctx.contact.id)
-    return (begun or await ctx.db.fetch("INSERT INTO bookings (contact_id) VALUES ($1) RETURNING *", ctx.contact.id))[0]
+    begun = await query(ctx, "bookings", contact_id=ctx.contact.id, complete=False)
+    return begun[0] if begun else await insert(ctx, "bookings", contact_id=ctx.contact.id)
 
 
 async def forget_unfinished(ctx: Context) -> None:
-    await ctx.db.execute("DELETE FROM bookings WHERE contact_id = $1 AND NOT complete", ctx.contact.id)
+    await delete(ctx, "bookings", contact_id=ctx.contact.id, complete=False)

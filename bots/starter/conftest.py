@@ -14,10 +14,16 @@ def tester():
 
 
 @pytest.fixture
-def booking():
-    """A tester whose bot has a database."""
-    database = os.environ.get("LOQUAT_SCRATCH_DATABASE")
-    if database is None:
+def database():
+    """A throw-away PostgreSQL."""
+    address = os.environ.get("LOQUAT_SCRATCH_DATABASE")
+    if address is None:
         pytest.skip("no database: run `loquat bot test`, or name one in LOQUAT_SCRATCH_DATABASE")
+    return address
+
+
+@pytest.fixture
+def booking(database):
+    """A tester whose bot has a database."""
     with BotTester.load(Path(__file__).parent, database=database) as tester:
         yield tester

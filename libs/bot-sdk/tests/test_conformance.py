@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from loquat.testing import BotTester
-from loquat_bot_runner.adapters.confine import Limits
-from loquat_bot_runner.adapters.worker import Worker
 from loquat_bot_runner.errors import CallFailed
 from loquat_embedded.postgres import Cluster
+from loquat_sandbox import Sandbox
 
-from tests.tenants import PASSWORD, Desk, Tenants, message
+from tests.bots import login_of, started
+from tests.tenants import Desk, Tenants, message
 
 BOT = """
 from loquat import Bot, Context
@@ -24,12 +24,20 @@ bot = Bot()
 async def note(ctx: Context) -> None:
     await ctx.db.execute("CREATE TABLE IF NOT EXISTS notes (n int GENERATED ALWAYS AS IDENTITY, text text)")
     await ctx.db.execute("INSERT INTO notes (text) VALUES ($1)", f"{ctx.state}: {ctx.event.text}")
+    await ctx.memory.increment("notes")
+    await ctx.contact.memory.set("last", ctx.event.text)
+    await ctx.contact.set(name=f"Ada {ctx.event.text}", language="de", attributes={ctx.state: 1, ctx.event.text: None})
+
+
+async def known(ctx: Context) -> str:
+    contact, there = ctx.contact, await ctx.memory.get("notes")
+    return f"{contact.name} {contact.language} {sorted(contact.attributes)} {there} {await contact.memory.get('last')}"
 
 
 @bot.state("unstructured")
 async def start(ctx: Context) -> None:
+    ctx.reply_text(f"hello {await known(ctx)}")
     await note(ctx)
-    ctx.reply_text(f"hello {ctx.contact.name}")
     ctx.goto("talk")
 
 
@@ -69,13 +77,13 @@ async def sorry(ctx: Context, error: Exception) -> None:
     if ctx.event.text == "fail":
         raise error
     await note(ctx)
-    ctx.reply_text(f"sorry in {ctx.state}")
+    ctx.reply_text(f"sorry in {ctx.state} {await known(ctx)}")
     ctx.goto("sorry")
 
 
 @bot.unknown_state
 async def lost(ctx: Context) -> None:
-    ctx.reply_text(f"lost in {ctx.state}")
+    ctx.reply_text(f"lost in {ctx.state} {await known(ctx)}")
 """
 TALK = ["hi", "so", "fail", "next", "apologise", "hm", "bye", "again", "fail", "bye", "bye"]
 NOTES = "SELECT text FROM notes ORDER BY n"
@@ -85,9 +93,9 @@ Talk = Callable[[], Awaitable[tuple[list[dict[str, Any]], list[str]]]]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "bot.py").write_text(BOT)
-    return tmp_path
+def folder(bundles: Path) -> Path:
+    (bundles / "bot.py").write_text(BOT)
+    return bundles
 
 
 async def in_memory(folder: Path, database: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -107,12 +115,11 @@ async def in_memory(folder: Path, database: str) -> tuple[list[dict[str, Any]], 
 
 
 @pytest.fixture
-async def platform_talk(folder: Path, tenants: Tenants) -> AsyncGenerator[Talk]:
+async def platform_talk(sandbox: Sandbox, folder: Path, tenants: Tenants) -> AsyncGenerator[Talk]:
     """The talk through a worker and the platform's functions."""
     project = await tenants.project()
     lines: list[str] = []
-    worker = Worker(project.project_id, Limits(256 << 20), lambda _, level, text: lines.append(f"{level} {text}"))
-    await worker.start(folder, tenants.cluster.dsn(project.database, user=project.names.login("bot"), password=PASSWORD))
+    worker = await started(sandbox, folder, lambda _, level, text: lines.append(f"{level} {text}"), login_of(tenants, project))
 
     async def talk() -> tuple[list[dict[str, Any]], list[str]]:
         desk, seen, before = await Desk.of(project), list[dict[str, Any]](), set[object]()
@@ -122,7 +129,8 @@ async def platform_talk(folder: Path, tenants: Tenants) -> AsyncGenerator[Talk]:
             state, version, conversation = begun["state"], begun["version"], begun["conversation_id"]
             where = {"id": str(conversation), "number_id": "1"}
             said = {"id": event["id"], "type": "text", "text": text, "content": {"body": text}}
-            who = {"id": str(begun["contact_id"]), "name": "Ada"}
+            context = await desk.runner.fetchval("SELECT loquat.context_of($1)", begun["contact_id"])
+            who = {"id": str(begun["contact_id"]), **context["contact"]}
             try:
                 result = await worker.call(10, event=said, contact=who, conversation=where, state=state, version=version)
                 assert (await desk.commit(event, version, result))["status"] == "committed"

@@ -110,6 +110,25 @@ def test_states_are_those_with_a_handler_a_rule_or_something_to_do_on_entering()
     ]
 
 
+def test_what_a_bot_needs_is_gathered_by_table() -> None:
+    bot = Bot()
+    bot.needs("orders", ["item", "paid"])
+    bot.needs("rooms")
+    bot.needs("orders", "guest")
+    assert bot.needed == {"orders": ("item", "paid", "guest"), "rooms": ()}
+
+
+@pytest.mark.parametrize("given", [("", []), ("x" * 64, []), ("t", [""]), ("t", [3]), (None, [])])
+def test_a_need_that_is_no_name_is_refused(given: tuple[Any, Any]) -> None:
+    with pytest.raises(TypeError, match=r"such as bot\.needs\('bookings', \['guest'\]\)"):
+        Bot().needs(*given)
+
+
+def test_a_bot_cannot_need_more_than_fits_in_a_frame() -> None:
+    with pytest.raises(ValueError, match="more than 500 tables and columns"):
+        Bot().needs("t", [f"c{n}" for n in range(500)])
+
+
 def _short(said: str) -> str:
     """Places as they are where the folder of this file is imported from."""
     return re.sub(r"\S*/(?=test_\w+\.py)", "", said)

@@ -10,11 +10,12 @@ import asyncpg
 import msgspec
 import pytest
 from loquat import protocol
-from loquat_bot_runner.adapters.confine import Limits
 from loquat_bot_runner.adapters.worker import Worker
 from loquat_bot_runner.errors import BotError
+from loquat_sandbox import Sandbox
 
-from tests.tenants import PASSWORD, Desk, Project, Tenants, message
+from tests.bots import login_of, started
+from tests.tenants import Desk, Project, Tenants, message
 
 BOT = """
 from loquat import Bot, Context
@@ -59,12 +60,11 @@ def lines() -> Lines:
 
 
 @pytest.fixture
-async def worker(tmp_path: Path, project: Project, tenants: Tenants, lines: Lines) -> AsyncGenerator[Worker]:
-    (tmp_path / "bot.py").write_text(BOT)
-    started = Worker(project.project_id, Limits(256 << 20), lambda _, level, text: lines.append((level, text)))
-    await started.start(tmp_path, tenants.cluster.dsn(project.database, user=project.names.login("bot"), password=PASSWORD))
-    yield started
-    await started.kill()
+async def worker(sandbox: Sandbox, bundles: Path, project: Project, tenants: Tenants, lines: Lines) -> AsyncGenerator[Worker]:
+    (bundles / "bot.py").write_text(BOT)
+    made = await started(sandbox, bundles, lambda _, level, text: lines.append((level, text)), login_of(tenants, project))
+    yield made
+    await made.kill()
 
 
 async def handled(worker: Worker, desk: Desk, text: str) -> tuple[dict[str, Any], asyncpg.Record]:

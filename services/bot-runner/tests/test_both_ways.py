@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -18,6 +18,7 @@ from loquat_bot_runner.adapters.deployments import Deployed
 from loquat_bot_runner.adapters.runs import ProjectRuns
 from loquat_bot_runner.errors import BotError
 from loquat_bot_runner.handlers.inbox import Inbox
+from loquat_bot_runner.handlers.timed import Timed
 from loquat_bot_runner.ports import Task
 from loquat_common.bus.memory import MemoryBroker, MemoryBus
 from loquat_common.bus.port import Done, Outcome, Received
@@ -51,6 +52,9 @@ class Bot:
 
     pool: Any
     handler: Handler | None = None
+
+    def observes(self, _project: str) -> bool:
+        return False
 
     async def call(self, task: Task) -> dict[str, Any]:
         assert self.handler is not None
@@ -99,6 +103,11 @@ def told(outcome: Outcome) -> dict[str, int]:
     return {c.table: c.count for c in changes}
 
 
+class NoSecrets:
+    async def of(self, _project: str, _epoch: int, _mark: object) -> dict[str, str]:
+        return {}
+
+
 @pytest.fixture
 async def house(tenants: Tenants, tmp_path: Path) -> AsyncGenerator[House]:
     project, broker = await tenants.project(), MemoryBroker()
@@ -128,9 +137,11 @@ async def house(tenants: Tenants, tmp_path: Path) -> AsyncGenerator[House]:
         reading = [asyncio.create_task(t.run()) for t in tables]
         for table in tables:
             await table.caught_up()
-        bot, store = Bot(pool), NoRuns()
-        runs: Any = ProjectRuns(pools)
-        inbox = Inbox(runs, bot, store, Directory(tables[0]), Deployed(tables[1]), bus, Failpoints(tmp_path), now)  # pyright: ignore[reportArgumentType]
+        bot = Bot(pool)
+        runs, bots, store, secrets = ProjectRuns(pools), cast("Any", bot), cast("Any", NoRuns()), cast("Any", NoSecrets())
+        failpoints = Failpoints(tmp_path)
+        timed = Timed(cast("Any", None), runs, bus, failpoints, now, cast("Any", None))
+        inbox = Inbox(runs, bots, store, Directory(tables[0]), Deployed(tables[1]), bus, failpoints, now, secrets, timed)
         yield House(project, broker, inbox, bot)
         for task in reading:
             task.cancel()

@@ -120,4 +120,4 @@ def test_whatever_a_bot_says_is_a_result_or_a_violation(result: dict[str, Any]) 
         made = reply_checked(result)
     except ProtocolViolated:
         return
-    assert made.keys() <= {"replies", "state", "end"}
+    assert made.keys() <= {"replies", "state", "end", "contact"}

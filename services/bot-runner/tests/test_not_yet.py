@@ -37,7 +37,9 @@ async def inbox(broker: MemoryBroker, tmp_path: Path) -> AsyncGenerator[Inbox]:
     reading = [asyncio.create_task(t.run()) for t in tables]
     for table in tables:
         await table.caught_up()
-    yield Inbox(nothing, nothing, nothing, Directory(tables[0]), Deployed(tables[1]), bus, Failpoints(tmp_path), lambda: NOW)
+    yield Inbox(
+        nothing, nothing, nothing, Directory(tables[0]), Deployed(tables[1]), bus, Failpoints(tmp_path), lambda: NOW, nothing, nothing
+    )
     for task in reading:
         task.cancel()
 

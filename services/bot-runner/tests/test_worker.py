@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from loquat_bot_runner.adapters.confine import Limits
 from loquat_bot_runner.adapters.worker import Worker
 from loquat_bot_runner.errors import BotError, CallFailed, DoesNotStart, OutOfMemory, ProtocolViolated, TimedOut
+from loquat_sandbox import Level, Sandbox
+
+from tests.bots import started
 
 HEAD = "from loquat import Bot\nbot = Bot()\n\n@bot.fallback\nasync def handle(ctx):\n"
 Start = Callable[[str], Awaitable[Worker]]
@@ -24,17 +27,15 @@ def lines() -> Lines:
 
 
 @pytest.fixture
-async def start(tmp_path: Path, lines: Lines) -> AsyncGenerator[Start]:
+async def start(sandbox: Sandbox, bundles: Path, lines: Lines) -> AsyncGenerator[Start]:
     made: list[Worker] = []
 
     async def run(body: str) -> Worker:
-        folder = tmp_path / f"v{len(made)}"
+        folder = bundles / f"v{len(made)}"
         folder.mkdir()
         (folder / "bot.py").write_text(body)
-        worker = Worker("prj", Limits(256 << 20), lambda _call, level, text: lines.append((level, text)))
-        made.append(worker)
-        await worker.start(folder, "postgresql://nobody@127.0.0.1:1/none")
-        return worker
+        made.append(await started(sandbox, folder, lambda _call, level, text: lines.append((level, text))))
+        return made[-1]
 
     yield run
     for worker in made:
@@ -91,10 +92,12 @@ async def test_a_handler_that_is_only_slow_is_cancelled_and_the_process_lives(st
     assert not worker.dead
 
 
-@pytest.mark.parametrize("body", ["    import os\n    os._exit(3)\n", "    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)\n"])
-async def test_a_process_that_ends_fails_its_calls(start: Start, body: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "how"), [("    import os\n    os._exit(3)\n", "exit 3"), ("    import ctypes\n    ctypes.string_at(0)\n", "SIGSEGV")]
+)
+async def test_a_process_that_ends_fails_its_calls(start: Start, body: str, how: str) -> None:
     worker = await start(HEAD + body)
-    with pytest.raises(BotError, match="process ended"):
+    with pytest.raises(BotError, match=f"process ended .{how}"):
         await call(worker)
     assert worker.dead
 
@@ -105,10 +108,47 @@ async def test_a_bot_that_takes_too_much_memory_is_told_so(start: Start) -> None
         await call(worker)
 
 
-async def test_a_flood_of_output_is_kept_in_part_and_holds_nobody_up(start: Start, lines: Lines) -> None:
-    worker = await start(HEAD + "    for n in range(50_000):\n        print('x' * 20)\n    ctx.reply_text('done')\n")
-    assert (await call(worker, 10))["replies"][0]["text"] == "done"
+async def test_a_flood_of_output_is_kept_in_part_and_ends_there(start: Start, lines: Lines) -> None:
+    worker = await start(HEAD + "    while True:\n        print('x' * 20)\n")
+    with pytest.raises(BotError, match="printed more than 65536 bytes"):
+        await call(worker, 10)
     assert sum(len(text) for level, text in lines if level == "print") < 100_000
+    assert "its output was closed" in lines[-1][1]
+    assert worker.worn
+
+
+async def test_each_call_may_print_its_share(start: Start, lines: Lines) -> None:
+    worker = await start(HEAD + "    print('x' * 40_000)\n    ctx.reply_text('x')\n")
+    for _ in range(3):
+        await call(worker)
+    assert not worker.worn
+    assert {level for level, _ in lines} == {"print"}
+
+
+async def test_who_keeps_the_processor_busy_gives_way_and_makes_way_for_a_fresh_one(start: Start) -> None:
+    worker = await start(
+        "import time\n" + HEAD + "    until = time.process_time() + 0.4\n    while time.process_time() < until:\n        pass\n"
+    )
+    answered = asyncio.ensure_future(call(worker, 30))
+    while not answered.done():
+        await asyncio.sleep(0.02)
+        worker.watch(5.0)
+    await answered
+    if worker._process.level is Level.NONE:
+        pytest.skip("at isolation level 0 nobody measures the processor time of bots")
+    assert os.sched_getscheduler(worker.pid) == os.SCHED_IDLE
+    assert worker.worn
+
+
+async def test_processor_time_is_bounded_for_each_call(start: Start) -> None:
+    worker = await start(HEAD + "    while True:\n        pass\n")
+    failed = asyncio.ensure_future(call(worker, 30))
+    with pytest.raises(TimedOut, match=r"more than 0.05 s of processor time"):
+        while not failed.done():
+            await asyncio.sleep(0.02)
+            worker.watch(0.05)
+        await failed
+    assert worker.dead
 
 
 @pytest.mark.promise("P4")
@@ -135,4 +175,5 @@ async def test_a_bot_that_does_not_load_says_why(start: Start, body: str) -> Non
 async def test_a_bots_environment_holds_nothing_of_ours(start: Start) -> None:
     worker = await start("import os\n" + HEAD + "    ctx.reply_text(','.join(sorted(os.environ)))\n")
     names = set((await call(worker))["replies"][0]["text"].split(","))
-    assert names <= {"HOME", "LANG", "LC_CTYPE", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+    proxies = {"HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"}
+    assert names <= {"HOME", "LANG", "LC_CTYPE", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "TZ"} | proxies

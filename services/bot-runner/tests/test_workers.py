@@ -10,17 +10,24 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
-from loquat_bot_runner.adapters.credentials import Credentials, Login
+from loquat_bot_runner.adapters.bundles import Bundles
+from loquat_bot_runner.adapters.credentials import Credentials
 from loquat_bot_runner.adapters.workers import Workers
 from loquat_bot_runner.errors import DoesNotStart, ProjectDatabaseAway
 from loquat_bot_runner.ports import Task
 from loquat_common.problems import Problem
 from loquat_events.projects import ProjectListed
+from loquat_sandbox import Sandbox
 
+from tests.bots import housing
 from tests.system.world import until
 
 QUICK = "from loquat import Bot\nbot = Bot()\n\n@bot.fallback\nasync def handle(ctx):\n    ctx.reply_text(ctx.event.text)\n"
 SLOW = "import asyncio\n" + QUICK.replace("    ctx.reply", "    await asyncio.sleep(float(ctx.event.text))\n    ctx.reply")
+LOUD = QUICK.replace(
+    "    ctx.reply",
+    "    import contextlib\n    with contextlib.suppress(OSError):\n        print('x' * 200_000 * (ctx.event.text == 'hi'), flush=True)\n    ctx.reply",
+)
 NEVER = "import time\ntime.sleep(60)\n" + QUICK
 
 
@@ -28,22 +35,18 @@ class Shelf:
     """The store, as far as workers ask it: versions by name, lines by project."""
 
     def __init__(self) -> None:
-        self.versions: dict[str, str] = {"quick": QUICK, "slow": SLOW, "never": NEVER}
+        self.versions: dict[str, str] = {"quick": QUICK, "slow": SLOW, "loud": LOUD, "never": NEVER}
         self.lines: dict[str, list[str]] = {}
         self.writing = asyncio.Event()
         self.writing.set()
 
-    async def files(self, _project: str, version: str) -> dict[str, str]:
+    async def files(self, project: str, version: str) -> dict[str, str]:
+        del project
         return {"bot.py": self.versions[version]}
 
     async def log(self, project: str, _event: UUID | None, _level: str, lines: list[str]) -> None:
         await self.writing.wait()
         self.lines.setdefault(project, []).extend(lines)
-
-
-class Doorman:
-    async def of(self, _project: ProjectListed) -> Login:
-        return Login("127.0.0.1", 1, "none", "nobody", "x")
 
 
 @pytest.fixture
@@ -52,8 +55,8 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-async def workers(shelf: Shelf, tmp_path: Path) -> AsyncGenerator[Workers]:
-    made = Workers(cast("Any", shelf), cast("Any", Doorman()), tmp_path, most=10, idle=60, limit=5, memory=256 << 20)
+async def workers(shelf: Shelf, sandbox: Sandbox, bundles: Path) -> AsyncGenerator[Workers]:
+    made = Workers(cast("Any", shelf), Bundles(shelf, bundles), housing(sandbox), most=10, idle=60, limit=5)
     writing = asyncio.create_task(made.write_logs())
     yield made
     await made.close()
@@ -67,41 +70,52 @@ def task(version: str, text: str = "hi", project: str = "prj_a") -> Task:
     return Task(listed, version, event, someone, {**someone, "number_id": "1"}, "unstructured", 0)
 
 
-def children() -> set[int]:
-    """Bots' processes of this one."""
+def processes() -> set[int]:
+    """Of bots: what this process, or what it started, forked or started, without a program of its own or as `loquat.worker`."""
+    below = {os.getpid()}
     found = set[int]()
-    for folder in Path("/proc").iterdir():
+    for folder in sorted((f for f in Path("/proc").iterdir() if f.name.isdigit()), key=lambda f: int(f.name)):
         try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1]) if folder.name.isdigit() else 0
-            if parent == os.getpid() and b"loquat.worker" in (folder / "cmdline").read_bytes():
-                found.add(int(folder.name))
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (folder / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
+        if parent in below:
+            below.add(int(folder.name))
+            found |= {int(folder.name)} if b"loquat.worker" in command or b"loquat_sandbox.zygote" in command else set()
     return found
 
 
 async def test_a_replaced_worker_answers_what_it_began_and_then_ends(workers: Workers) -> None:
-    before = children()
+    before = processes()
     slow = asyncio.create_task(workers.call(task("slow", "0.8")))
     await until(lambda: _more(before), "the first version runs")
     assert (await workers.call(task("quick")))["replies"][0]["text"] == "hi"
     assert (await slow)["replies"][0]["text"] == "0.8"
     await workers._see_off()
-    assert len(children() - before) == 1
+    assert len(processes() - before) == 1
 
 
 async def _more(before: set[int]) -> bool:
-    return bool(children() - before)
+    return bool(processes() - before)
+
+
+async def test_a_worker_that_printed_too_much_is_replaced_at_the_next_call(workers: Workers) -> None:
+    before = processes()
+    await workers.call(task("loud"))
+    first = processes() - before
+    assert (await workers.call(task("loud", "quiet")))["replies"][0]["text"] == "quiet"
+    assert len(processes() - before - first) == 1
 
 
 async def test_a_start_that_is_cancelled_leaves_no_process_behind(workers: Workers) -> None:
-    before = children()
+    before = processes()
     starting = asyncio.create_task(workers.call(task("never")))
     await until(lambda: _more(before), "its process is there")
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    assert children() == before
+    assert processes() == before
 
 
 async def test_a_projects_flood_of_lines_is_cut_and_its_neighbours_lines_are_kept(workers: Workers, shelf: Shelf) -> None:

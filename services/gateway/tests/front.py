@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID, uuid4
 
 from aiohttp.test_utils import TestClient, TestServer
+from loquat_bot_runner.adapters import store as bot_runner
+from loquat_bot_runner.adapters.aside import Aside
+from loquat_bot_runner.adapters.drafts import Drafts
+from loquat_bot_runner.adapters.pointers import Pointers
+from loquat_bot_runner.adapters.secrets import Secrets
+from loquat_bot_runner.adapters.versions import Versions
 from loquat_bot_runner.http.api import BotApi
+from loquat_bot_runner.http.deployments import DeploymentsApi
+from loquat_bot_runner.http.files import FilesApi
+from loquat_bot_runner.http.runs import RunsApi
+from loquat_bot_runner.http.settings import SettingsApi
+from loquat_bot_runner.http.shelf import Shelf
+from loquat_bot_runner.http.versions import VersionsApi
 from loquat_common.bootstrap import schema_of
 from loquat_common.bus import deferred
 from loquat_common.bus.memory import MemoryBroker, MemoryBus
@@ -46,6 +58,7 @@ from loquat_gateway.http.resources import Resources
 from loquat_gateway.http.webhook import Webhook
 from loquat_provisioner.adapters.store import Store
 from loquat_provisioner.http.api import ProjectApi
+from loquat_rest.catalog import BOT_RUNNER
 
 from conftest import Platform
 from tests.system.world import until
@@ -173,20 +186,29 @@ def _owners(pools: dict[Service, Pool], directory: Directory, records: Records) 
     def auth(service: Service) -> Authenticate:
         return internal_auth(Verifier({"gateway": PUBLIC}, service))
 
-    nothing, ring, store = (
-        cast("Any", None),
-        KeyRing.from_json(KeyRing.new()),
-        Store(pools["provisioner"], KeyRing.from_json(KeyRing.new())),
-    )
+    ring, store = KeyRing.from_json(KeyRing.new()), Store(pools["provisioner"], KeyRing.from_json(KeyRing.new()))
     apis: dict[Service, Api] = {
         "provisioner": ProjectApi(store, {}, auth("provisioner")).api,
         "connector": NumberApi(Numbers(pools["connector"], ring), Accounts(pools["connector"]), 0, lambda: None, auth("connector")).api,
-        "bot-runner": BotApi(nothing, nothing, nothing, nothing, nothing, auth("bot-runner")).api,
+        "bot-runner": _bots(pools["bot-runner"], directory, auth("bot-runner")),
         "conversation-log": RecordApi(cast("Any", records), directory, auth("conversation-log")).api,
     }
     for name in CONSUMERS:
         DeadLetterApi(deferred.DeadLetters(pools[name])).add_to(apis[name])
     return store, apis
+
+
+def _bots(pool: Pool, directory: Directory, authenticate: Authenticate) -> Api:
+    """bot-runner's, without bots and without a bus: what is kept is real."""
+    nothing = cast("Any", None)
+    versions, pointers, drafts = Versions(pool), Pointers(pool), Drafts(pool)
+    shelf, api = Shelf(versions, drafts, Aside()), BotApi(nothing, nothing, nothing, authenticate).api
+    VersionsApi(versions, pointers, shelf).add_to(api)
+    DeploymentsApi(versions, pointers, nothing, nothing, nothing, shelf, directory).add_to(api)
+    FilesApi(drafts).add_to(api)
+    RunsApi(bot_runner.Store(pool)).add_to(api)
+    SettingsApi(nothing, Secrets(pool, KeyRing.from_json(KeyRing.new())), pointers, nothing, directory).add_to(api)
+    return api
 
 
 @asynccontextmanager
@@ -226,7 +248,7 @@ async def open_front(platform: Platform, broker: MemoryBroker | None = None) -> 
             Resources(access, people, Routing(numbers), clients),
             Messages(access, clients["conversation-log"], clients["connector"], bus, clock),
             DeadLetters(access, people, clients),
-            Forward(access, people, {}, {}),
+            Forward(access, people, clients, {"bot-runner": BOT_RUNNER}),
         )
         client = await stack.enter_async_context(TestClient(TestServer(public.app())))
         yield Front(public, client, pools, store, broker, directory, records, moment)

@@ -147,6 +147,19 @@ async def test_a_conversation_is_found_though_the_database_of_another_project_is
     assert (await front.ask(owner, "GET", f"/v1/conversations/{nowhere}/messages"))[0] == 404
 
 
+async def test_a_bots_file_in_a_folder_is_written_with_its_etag_and_a_conflict_comes_back_whole(front: Front) -> None:
+    owner = await front.key()
+    await front.made("prj_1")
+    at = "/v1/projects/prj_1/bot/files/texts%2Fde.py"
+    status, made = await front.ask(owner, "PUT", at, {"content": "A = 1\n"}, If_None_Match="*")
+    assert (status, made["path"], made["author"]) == (200, "texts/de.py", (await front.ask(owner, "GET", "/v1/me"))[1]["key_id"])
+    async with front.client.get(at, headers={"Authorization": f"Bearer {owner}"}) as answer:
+        assert answer.headers["ETag"] == f'"{made["etag"]}"'
+    status, told = await front.ask(owner, "PUT", at, {"content": "B = 2\n"}, If_Match='"another"')
+    assert (status, told["code"], told["current"]["content"], told["given"]["content"]) == (412, "file_changed", "A = 1\n", "B = 2\n")
+    assert (await front.ask(owner, "DELETE", at, If_Match=made["etag"]))[0] == 204
+
+
 NUMBER = {"phone_number_id": "106", "waba_id": "w", "token": "EAA"}
 TEXT = {"type": "text", "text": "hi"}
 BODIES: dict[tuple[str, str], list[Any]] = {
@@ -169,7 +182,7 @@ async def test_each_route_can_be_used_with_its_own_scope_alone_and_not_without(f
         with_it, without = await front.key(scopes=[scope]), await front.key(scopes=[s for s in ALL if s != scope])
         for route in (r for r in routes if r.scope == scope):
             at = {"project_id": "prj_1", "phone_number_id": "106", "contact_id": ANNA, "conversation_id": UUID(int=1)}
-            path = route.path.format(**at, letter_id="connector.1")
+            path = route.path.format(**at, letter_id="connector.1", version="0" * 64, file="bot.py", run_id=UUID(int=1), key="k", name="n")
             for body in BODIES.get((route.method, route.path), [None]):
                 status, problem = await front.ask(with_it, route.method, path, body)
                 assert status != 403, (route.method, path, problem)

@@ -64,7 +64,7 @@ async def test_a_new_bot_loads_and_passes_its_tests_with_a_database_of_their_own
     with pytest.raises(SystemExit) as ended:
         await run("bot", "test", str(folder), *QUIET)
     assert ended.value.code == 0
-    assert re.search(r"\b10 passed in", capfd.readouterr().out), "none is skipped for want of a database"
+    assert re.search(r"\b12 passed in", capfd.readouterr().out), "none is skipped for want of a database"
 
 
 async def test_a_new_bot_never_goes_where_something_is(run: Run, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from loquat_cli.app import build
+from loquat_cli.botapi import NoContact, NoVersion
 from loquat_cli.commands.bot import NoBot, read_bot
+from loquat_cli.commands.botdeploy import NotThat
 from loquat_cli.context import NotFound
 from loquat_cli.owner import Owner
 from loquat_cli.rest import Away, Refused
@@ -30,6 +32,17 @@ PROJECTS = [
     {"id": "prj_3", "name": "twin", "status": "ready", "created_at": "2026-01-02T03:04:05Z", "failing_step": None, "reason": None},
     {"id": "prj_4", "name": "twin", "status": "ready", "created_at": "2026-01-02T03:04:05Z", "failing_step": None, "reason": None},
 ]
+REASONS = {
+    "status": 409,
+    "code": "deployment_refused",
+    "title": "The bot was not deployed",
+    "detail": "no table; no state",
+    "reasons": [
+        {"code": "table_missing", "detail": "no table", "advice": "create it first"},
+        {"code": "does_not_load", "detail": "no state", "trace": "File bot.py\nKeyError", "advice": "mend it"},
+    ],
+    "advice": "Mend it, or deploy with force",
+}
 Calls = list[tuple[str, str, Any]]
 Run = Callable[..., Awaitable[None]]
 
@@ -58,6 +71,15 @@ async def gateway(calls: Calls) -> AsyncGenerator[TestServer]:
                 "line": 2,
             },
         ),
+        ("GET", "/v1/projects/prj_1/bot/versions"): (
+            200,
+            {"items": [{"version": "ab" * 32}, {"version": "abcdef" + "0" * 58}], "next_cursor": None},
+        ),
+        ("GET", "/v1/projects/prj_1/bot"): (200, {"deployment": {"testers": {"c9": "draft"}}}),
+        ("GET", "/v1/projects/prj_1/contacts"): (200, {"items": [{"id": "c1", "phone_number": "4915"}], "next_cursor": None}),
+        ("PUT", "/v1/projects/prj_1/bot/testers"): (200, {"testers": {"c1": "draft"}}),
+        ("POST", "/v1/projects/prj_1/bot/rollback"): (201, {"version": "ab" * 32}),
+        ("POST", "/v1/projects/prj_4/bot/deployments"): (409, REASONS),
         ("GET", "/v1/projects/prj_1/bot/logs"): (
             200,
             {
@@ -141,6 +163,55 @@ async def test_a_refused_bot_is_told_with_file_and_line(run: Run, tmp_path: Path
         await run("bot", "deploy", str(tmp_path), "--project", "prj_3")
 
 
+async def test_all_that_speaks_against_a_deployment_is_told_with_advice(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bot.py").write_text("x = 1\n")
+    with pytest.raises(Refused) as refused:
+        await run("bot", "deploy", str(tmp_path), "--project", "prj_4")
+    assert str(refused.value).split("\n") == [
+        "The bot was not deployed: no table; no state",
+        "  - no table",
+        "    create it first",
+        "  - no state",
+        "      File bot.py",
+        "      KeyError",
+        "    mend it",
+        "  Mend it, or deploy with force",
+    ]
+
+
+async def test_a_canary_of_a_saved_version_is_deployed_by_its_first_characters(run: Run, calls: Calls) -> None:
+    await run("bot", "deploy", "--version", "ababab", "--canary", "10%", "--force", "-m", "try")
+    assert calls[-1][2] == {"message": "try", "force": True, "canary": 10, "open": False, "version": "ab" * 32}
+    await run("bot", "rollback", "-m", "oh")
+    assert calls[-1] == ("POST", "/v1/projects/prj_1/bot/rollback", {"message": "oh"})
+
+
+async def test_test_contacts_are_named_by_their_phone_number(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("bot", "testers")
+    assert capsys.readouterr().out == "c9 draft\n"
+    await run("bot", "testers", "+49 15", "--version", "ababab")
+    assert calls[-1][2]["testers"] == {"c9": "draft", "c1": "ab" * 32}
+    await run("bot", "testers", "--clear", "-m", "done")
+    assert calls[-1][2] == {"testers": {}, "message": "done"}
+    with pytest.raises(NoContact, match=r"no contact has the number \+77"):
+        await run("bot", "testers", "+77")
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (["--version", "abab", "--canary", "5"], NoVersion, "at least 6 characters"),
+        (["--version", "ffffff"], NoVersion, "no version begins with 'ffffff'"),
+        (["--version", "ababab", "--draft"], NotThat, "one of the three"),
+        (["--draft", "--canary", "100%"], NotThat, "from 1% to 99%"),
+        (["--draft", "--open-conversations"], NotThat, "belongs to --canary"),
+    ],
+)
+async def test_options_that_make_no_sense_are_refused_in_words(run: Run, words: list[str], kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        await run("bot", "deploy", *words)
+
+
 def test_a_refusal_says_everything_once() -> None:
     errors = [{"field": "query.limit", "message": "too large"}, {"field": "body.name", "message": "too long"}]
     refused = Refused(422, {"status": 422, "code": "x", "title": "Not valid", "detail": "query.limit: too large", "errors": errors})
@@ -195,6 +266,14 @@ async def test_a_loquat_elsewhere_is_asked_with_the_key_of_the_environment(
     monkeypatch.setenv("LOQUAT_API_KEY", KEY)
     await run("project", "list")
     assert "prj_1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("group", ["project", "number", "bot", "dead"])
+def test_each_command_of_a_group_says_what_it_is_for(group: str) -> None:
+    commands = build([group, "--help"])[group].resolved_commands()
+    listed = {name: command.help.strip() for name, command in commands.items() if not name.startswith("-")}
+    assert listed
+    assert all(listed.values()), listed
 
 
 async def test_without_a_loquat_one_is_told_how_to_get_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

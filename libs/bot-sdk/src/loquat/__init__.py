@@ -1,8 +1,12 @@
 """What bot code imports: `from loquat import Bot, Context, Message`."""
 
 from loquat import replies
+from loquat.asking import AskAgain, NoAnswer
 from loquat.bot import Bot, Next
-from loquat.context import Contact, Context, Conversation
+from loquat.config import Config, Secrets
+from loquat.contact import Contact, ContactRefused
+from loquat.context import Context, Conversation
+from loquat.memory import Memory, MemoryRefused
 from loquat.messages import (
     Audio,
     ButtonReply,
@@ -22,29 +26,44 @@ from loquat.messages import (
     Video,
 )
 from loquat.replies import Reply, ReplyRefused
+from loquat.schedules import ScheduleContext
+from loquat.timers import Timer, TimerRefused
+from loquat.web import Answer, HttpFailed
 
 __all__ = [
+    "Answer",
+    "AskAgain",
     "Audio",
     "Bot",
     "ButtonReply",
     "Card",
     "Choice",
+    "Config",
     "Contact",
+    "ContactRefused",
     "Contacts",
     "Context",
     "Conversation",
     "Document",
+    "HttpFailed",
     "Image",
     "ListReply",
     "Location",
     "Media",
+    "Memory",
+    "MemoryRefused",
     "Message",
     "Next",
+    "NoAnswer",
     "Reaction",
     "Reply",
     "ReplyRefused",
+    "ScheduleContext",
+    "Secrets",
     "Sticker",
     "Text",
+    "Timer",
+    "TimerRefused",
     "Unknown",
     "Video",
     "replies",

@@ -7,10 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any, Concatenate, Final, Protocol, TypeVar, overload
 
+from loquat.config import MISSING, MOST_SETTINGS, Setting, setting
 from loquat.context import LONGEST_STATE, Context
-from loquat.handlers import Function, Once, check, checked_name
+from loquat.handlers import Function, Once, check, checked_name, where
+from loquat.handlers import name as named
 from loquat.messages import ButtonReply, Choice, ListReply, Message
 from loquat.rules import LONGEST_WORDS, Chosen, ChosenFrom, Command, Declared, Heard, Kind, Pattern, Rule, Trigger, Words, plain
+from loquat.schedules import MOST_SCHEDULES, CatchUp, Schedule, ScheduleHandler, schedule
+from loquat.timers import LONGEST_NAME as LONGEST_TIMER
 
 Handler = Callable[[Context], Awaitable[None]]
 ErrorHandler = Callable[[Context, Exception], Awaitable[None]]
@@ -22,10 +26,14 @@ INITIAL: Final = "unstructured"
 States = str | Sequence[str] | None
 _COMMAND: Final = re.compile(r"[\w-]{1,60}")
 _LONGEST_ID: Final = 256
+LONGEST_NAME: Final = 63
+"""Bytes of a table's name, or a column's: PostgreSQL's own limit."""
+_MOST_NEEDED: Final = 500  # names that a bot needs: they must fit in a frame
 
 H = TypeVar("H", bound=Handler)
 E = TypeVar("E", bound=ErrorHandler)
 W = TypeVar("W", bound=Middleware)
+S = TypeVar("S", bound=ScheduleHandler)
 P = TypeVar("P", bound=Callable[Concatenate[Context, ...], Awaitable[None]])
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -65,9 +73,14 @@ class Bot:
         self._states: dict[str, Handler] = {}
         self._entering: dict[str, Handler] = {}
         self._fallback: Handler | None = None
-        self._unknown: Handler | None = None
+        self.unknown: Handler | None = None
+        self.observer: Handler | None = None
         self.error_handler: ErrorHandler | None = None
         self.middlewares: list[Middleware] = []
+        self.needed: dict[str, tuple[str, ...]] = {}
+        self.settings: dict[str, Setting] = {}
+        self.timers: dict[str, Handler] = {}
+        self.schedules: dict[str, Schedule] = {}
         self._once, self._order = Once(), count()
 
     def state(self, name: str) -> Callable[[H], H]:
@@ -147,7 +160,14 @@ class Bot:
         """The handler of states that this code declares nowhere, such as those that an older version left conversations in."""
         check(handler, "ctx")
         self._once.take("unknown_state", "there is a handler of unknown states", handler)
-        self._unknown = handler
+        self.unknown = handler
+        return handler
+
+    def observe(self, handler: H) -> H:
+        """What follows a message in a conversation that a person holds: it may look and note (`ctx.db`, `ctx.memory`, `ctx.contact`), and cannot speak."""
+        check(handler, "ctx")
+        self._once.take("observe", "there is an observer", handler)
+        self.observer = handler
         return handler
 
     def error(self, handler: E) -> E:
@@ -171,6 +191,63 @@ class Bot:
         self.middlewares.append(handler)
         return handler
 
+    def on_timer(self, name: str) -> Callable[[H], H]:
+        """What follows when a timer that was set with `ctx.timers.set(name, ...)` is due; `ctx.event` is a `loquat.Timer`."""
+        timer = checked_name("a timer's name", name, LONGEST_TIMER, "@bot.on_timer('name of the timer')")
+
+        def add(handler: H) -> H:
+            check(handler, "ctx")
+            self._once.take(("on_timer", timer), f"the timer {timer!r} has a handler", handler)
+            self.timers[timer] = handler
+            return handler
+
+        return add
+
+    def schedule(self, when: str, *, tz: str = "UTC", name: str | None = None, catch_up: CatchUp = "once") -> Callable[[S], S]:
+        """What is to be done at set times: `@bot.schedule("0 9 * * 1-5", tz="Europe/Berlin")`, as cron has it. Its name is the handler's, unless given.
+
+        A time that the clock skips in spring comes right after the gap, one that it repeats in autumn comes once. Times that were missed while the
+        platform stood still follow by `catch_up`: "skip", "once", or "all" (the last 24). `ctx` is a `loquat.ScheduleContext`.
+        """
+
+        def add(handler: S) -> S:
+            check(handler, "ctx")
+            called = name or named(handler)
+            self._once.take(("schedule", called), f"the schedule {called!r} has a handler", handler)
+            if len(self.schedules) >= MOST_SCHEDULES:
+                raise ValueError(f"{where(handler)}: a bot has at most {MOST_SCHEDULES} schedules")
+            try:
+                self.schedules[called] = schedule(called, when, tz, catch_up, handler)
+            except ValueError as error:
+                raise ValueError(f"{where(handler)}: {error}") from None
+            return handler
+
+        return add
+
+    def needs(self, table: str, columns: Sequence[str] = ()) -> None:
+        """A table that the bot cannot do without, and columns of it: a deployment is refused while they are not there.
+
+        `bot.needs("bookings", ["guest", "starts_at"])`; asked twice for one table, it needs the columns of both.
+        """
+        names = [table, *([columns] if isinstance(columns, str) else columns)]
+        if not all(isinstance(n, str) and 1 <= len(n.encode()) <= LONGEST_NAME for n in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"bot.needs takes a table and columns by name, such as bot.needs('bookings', ['guest']), not {names!r}")
+        self.needed[table] = tuple(dict.fromkeys((*self.needed.get(table, ()), *names[1:])))
+        if sum(1 + len(found) for found in self.needed.values()) > _MOST_NEEDED:
+            raise ValueError(f"bot.needs was given more than {_MOST_NEEDED} tables and columns")
+
+    def config(self, key: str, *, default: Any = MISSING, type: type | None = None, help: str = "") -> None:
+        """A key that `ctx.config` has: its type (of `default`, unless it says otherwise) and what it is while nobody has set it.
+
+        `bot.config("greeting", default="Hello")`, `bot.config("limit", type=int, help="orders a day")`. A bot that declares one declares all: keys that
+        it does not name, and values of another type, are refused when they are set and when it is deployed.
+        """
+        if key in self.settings:
+            raise ValueError(f"bot.config({key!r}) is declared twice")
+        if len(self.settings) >= MOST_SETTINGS:
+            raise ValueError(f"a bot has at most {MOST_SETTINGS} keys of configuration")
+        self.settings[key] = setting(key, default, type, help)
+
     @property
     def states(self) -> list[str]:
         """The states that are declared: with a handler, a rule, or something to do on entering."""
@@ -179,12 +256,19 @@ class Bot:
     @property
     def declared(self) -> list[Declared]:
         """All handlers, in the order in which they are tried."""
-        single = (("unknown state", self._unknown), ("fallback", self._fallback), ("on error", self.error_handler))
+        single = (
+            ("unknown state", self.unknown),
+            ("fallback", self._fallback),
+            ("on error", self.error_handler),
+            ("while held", self.observer),
+        )
         return [
             *(Declared.of("middleware", None, m) for m in self.middlewares),
             *(Declared.of(str(r.trigger), r.state, r.handler) for r in self._rules),
             *(Declared.of("anything else", s, h) for s, h in self._states.items()),
             *(Declared.of("on entering", s, h) for s, h in self._entering.items()),
+            *(Declared.of(f'timer "{n}"', None, h) for n, h in self.timers.items()),
+            *(Declared.of(str(s), None, s.handler) for s in self.schedules.values()),
             *(Declared.of(when, None, h) for when, h in single if h is not None),
         ]
 
@@ -192,8 +276,8 @@ class Bot:
         """Who handles what no rule takes in this state: its own handler, that of unknown states, the fallback, that of the initial state."""
         if (own := self._states.get(state)) is not None:
             return own
-        if self._unknown is not None and state != INITIAL and state not in self.states:
-            return self._unknown
+        if self.unknown is not None and state != INITIAL and state not in self.states:
+            return self.unknown
         return self._fallback or self._states.get(INITIAL)
 
     def entering(self, state: str) -> Handler | None:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar, overload
 from uuid import UUID
 
 from loquat import replies
+from loquat.asking import Asks, NoAnswer, Question, Waiting, seconds
+from loquat.config import Config, Secrets
+from loquat.contact import Contact
 from loquat.database import Database
+from loquat.memory import Memory
 from loquat.messages import Message
+from loquat.outside import Outside
+from loquat.timers import Timers
+from loquat.values import NO_TEXT
+from loquat.web import Http
 
 MOST_REPLIES: Final = 50
 """Replies of one call: what the platform stores with its result."""
 LONGEST_STATE: Final = 60
+LONGEST_NOTE: Final = 1000
+"""Characters of what a handoff says to people."""
 _LARGEST: Final = 240 << 10
 """Bytes of the replies of one call as JSON: the platform stores 256 KiB, the state's name and the spaces between included."""
-_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """Who wrote."""
-
-    id: UUID
-    name: str | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,33 @@ class Log:
         self._write("error", str(text))
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a handler has besides the message and its own transaction."""
+
+    memory: Memory
+    pool: Outside
+    http: Http
+    config: Config = field(default_factory=lambda: Config({}, {}))
+    secrets: Secrets = field(default_factory=lambda: Secrets({}))
+
+
+class Watching(RuntimeError):
+    """A person holds the conversation: an observer may look and note, and cannot speak, go to a state, ask, hand over or end."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: {self.__doc__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How this call is: whether the bot only watches, whether texts are joined, and the questions of its handler (None: none may be asked)."""
+
+    observing: bool = False
+    join_texts: bool = False
+    asks: Asks | None = None
+
+
 class Context:
     """One call. Replies are collected and sent in order when the handler ends well; if it fails, nothing is said and nothing is written.
 
@@ -72,9 +101,17 @@ class Context:
         database: Database,
         log: Log,
         now: datetime,
+        means: Means,
+        timers: Timers | None = None,
+        manner: Manner | None = None,
     ) -> None:
+        self.manner = manner or Manner()
+        self._hold: dict[str, Any] | None = None
+        self.timers = timers or Timers(now)
         self.event, self.contact, self.conversation = event, contact, conversation
         self.db, self.log, self.now = database, log, now
+        self.memory, self.pool, self.http = means.memory, means.pool, means.http
+        self.config, self.secrets = means.config, means.secrets
         self._state, self._next = state, state
         self._entered = True
         self._replies: list[replies.Reply] = []
@@ -90,7 +127,8 @@ class Context:
     def state(self, name: str) -> None:
         if not (isinstance(name, str) and 1 <= len(name) <= LONGEST_STATE):  # pyright: ignore[reportUnnecessaryIsInstance]  (bots are often not typed)
             raise ValueError(f"a state's name has 1 to {LONGEST_STATE} characters; this is {name!r}"[:200])
-        if _NO_TEXT.search(name):
+        self._speaking("state")
+        if NO_TEXT.search(name):
             raise ValueError("a state's name holds U+0000 or half a character, which is no text")
         self._next = name
         self._entered = False
@@ -101,7 +139,76 @@ class Context:
 
     def end(self) -> None:
         """Closes the conversation; the contact's next message opens a new one."""
+        self._speaking("end")
         self._ends = True
+
+    async def handoff(self, *, timeout: timedelta | float | None = None, note: str | None = None) -> None:  # noqa: ASYNC109  (kept, not awaited)
+        """Leaves the conversation to people, when the handler has ended: the bot hears nothing until one of them hands it back, or the time is over.
+
+        `timeout` in seconds, unless it is a timedelta; None: until somebody hands it back. `note`, at most 1,000 characters, is for people.
+        """
+        self._speaking("handoff")
+        if note is not None and (not 1 <= len(note) <= LONGEST_NOTE or NO_TEXT.search(note)):
+            raise ValueError(f"a note has 1 to {LONGEST_NOTE} characters")
+        self._hold = {"seconds": seconds("timeout", timeout), "note": note}
+
+    @overload
+    async def ask(
+        self, prompt: str, *, key: str | None = None, again: str | None = None, tries: int = 3, choices: Sequence[tuple[str, str]] = (),
+        cancel: Sequence[str] = (), no_answer: str | None = None, timeout: timedelta | float | None = None,  # noqa: ASYNC109
+    ) -> str: ...  # fmt: skip
+    @overload
+    async def ask(
+        self, prompt: str, *, validate: Callable[[str], Awaitable[T] | T], key: str | None = None, again: str | None = None, tries: int = 3,
+        choices: Sequence[tuple[str, str]] = (), cancel: Sequence[str] = (), no_answer: str | None = None, timeout: timedelta | float | None = None,  # noqa: ASYNC109
+    ) -> T: ...  # fmt: skip
+    async def ask(self, prompt: str, **more: Any) -> Any:
+        """Asks, and ends the call; with the contact's answer the handler is called again from its top, and gets it here.
+
+        So what stands before a question runs again with each answer. What it writes through `ctx.db` and `ctx.memory`, notes and sets is undone
+        until the handler ends, and becomes true once; what it says was said the first time. What it does outside (`ctx.http`, `ctx.pool`) is done
+        again: put it behind the last question, or give it `ctx.event.id`, which stays that of the message that began this.
+
+        `validate` takes the text, or the id of a choice, and gives what `ask` gives; with ValueError it refuses: the contact is asked `again` (else
+        the prompt), or told the text of an AskAgain, `tries` times. `choices` are up to 3 buttons or 10 rows, (id, title). A word of `cancel`, or one try too
+        many, raises NoAnswer. After `timeout` the question is forgotten, and a message is a new one. `key` names the question for
+        deployments that change their order.
+
+        Raises:
+            NoAnswer: `no_answer` is said if the handler does not catch it.
+        """
+        self._speaking("ask")
+        asks, question = self.manner.asks, Question(prompt, **more)
+        if asks is None:
+            raise RuntimeError("questions are asked in the handler of a message or a timer, not here")
+        try:
+            what, found = await asks.answer(question)
+        except NoAnswer:
+            self._unsay()
+            raise
+        if what != "asked":  # what was said before was said the first time
+            self._unsay()
+        if what == "answered":
+            return found
+        self._say(found, question.choices)
+        asks.wait(question)
+        raise Waiting
+
+    def _say(self, prompt: str, choices: Sequence[tuple[str, str]]) -> None:
+        if not choices:
+            self.reply_text(prompt)
+        elif len(choices) <= replies.MOST_BUTTONS:
+            self.reply_buttons(prompt, choices)
+        else:
+            self.reply_list(prompt, "\N{HORIZONTAL ELLIPSIS}", choices)
+
+    def _unsay(self) -> None:
+        self._replies.clear()
+        self._bytes = 0
+
+    def _speaking(self, what: str) -> None:
+        if self.manner.observing:
+            raise Watching(what)
 
     @property
     def replies(self) -> tuple[replies.Reply, ...]:
@@ -110,6 +217,7 @@ class Context:
 
     def reply(self, reply: replies.Reply) -> None:
         """Says what was made with `loquat.replies` before, such as a menu that is the same everywhere."""
+        self._speaking("reply")
         size = len(json.dumps(reply.wire()))
         if len(self._replies) >= MOST_REPLIES:
             raise replies.ReplyRefused(f"one call gives at most {MOST_REPLIES} replies")
@@ -142,9 +250,33 @@ class Context:
         return self._next
 
     def result(self) -> dict[str, Any]:
-        """What the platform makes true."""
+        """What the platform makes true.
+
+        Raises:
+            ReplyRefused: replies, timers and what is noted of the contact are too much for one call.
+        """
+        changes, timers = self.contact.changes, self.timers.changes
+        if (changes or timers) and self._bytes + len(json.dumps([changes, timers])) > _LARGEST:
+            raise replies.ReplyRefused(f"replies, timers and what is noted of the contact have more than {_LARGEST} bytes together")
         return {
-            "replies": [reply.wire() for reply in self._replies],
+            "replies": self._said(),
+            **({"hold": self._hold} if self._hold is not None else {}),
             **({"state": self._next} if self._next != self._state else {}),
             **({"end": True} if self._ends else {}),
+            **({"contact": changes} if changes else {}),
+            **({"timers": timers} if timers else {}),
         }
+
+    def question(self) -> dict[str, Any]:
+        """What the platform makes true of a call that ended at a question, or for want of an answer: what is said, and what is kept.
+
+        Raises:
+            ReplyRefused: that is too much for one call.
+        """
+        notes = self.manner.asks.notes if self.manner.asks is not None else None
+        if notes is not None and self._bytes + len(json.dumps(notes)) > _LARGEST:
+            raise replies.ReplyRefused(f"the replies and what is kept of the question have more than {_LARGEST} bytes together")
+        return {"replies": self._said(), **({"ask": notes} if notes is not None else {})}
+
+    def _said(self) -> list[dict[str, Any]]:
+        return [reply.wire() for reply in (replies.joined(self._replies) if self.manner.join_texts else self._replies)]

@@ -44,7 +44,7 @@ class DatabaseAway(Exception):
 
 
 @contextmanager
-def _answering() -> Generator[None]:
+def answering() -> Generator[None]:
     """Names a database that is away. A statement that took too long, or one that is wrong, is the bot's own affair."""
     try:
         yield
@@ -74,6 +74,7 @@ class Database:
         self._connections = connections
         self._connection: Connection | None = None
         self._gate = asyncio.Lock()
+        self.queries = 0
 
     @property
     def used(self) -> bool:
@@ -82,38 +83,43 @@ class Database:
 
     async def execute(self, query: str, *arguments: Any) -> str:
         """Runs a statement with `$1`-style arguments; the command's tag."""
-        connection = await self._opened()
-        with _answering():
+        connection = await self._asked()
+        with answering():
             return await connection.execute(query, *arguments)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows."""
-        connection = await self._opened()
-        with _answering():
+        connection = await self._asked()
+        with answering():
             return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
         """The first row."""
-        connection = await self._opened()
-        with _answering():
+        connection = await self._asked()
+        with answering():
             return await connection.fetchrow(query, *arguments)
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         """The first column of the first row."""
-        connection = await self._opened()
-        with _answering():
+        connection = await self._asked()
+        with answering():
             return await connection.fetchval(query, *arguments)
 
     async def executemany(self, query: str, arguments: Sequence[Sequence[Any]]) -> None:
         """Runs a statement for each set of arguments."""
-        connection = await self._opened()
-        with _answering():
+        connection = await self._asked()
+        with answering():
             await connection.executemany(query, arguments)
+
+    async def _asked(self) -> Connection:
+        """For one more statement of the handler's."""
+        self.queries += 1
+        return await self._opened()
 
     async def _opened(self) -> Connection:
         async with self._gate:
             if self._connection is None:
-                with _answering():
+                with answering():
                     self._connection = await self._begun()
             return self._connection
 

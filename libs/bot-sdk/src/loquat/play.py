@@ -6,9 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loquat.asking import NoAnswer, Waiting
 from loquat.bot import Bot, Middleware, Next
-from loquat.context import Context
+from loquat.context import Context, Manner
 from loquat.database import DatabaseAway, Superseded
+from loquat.handlers import name
+from loquat.messages import Message
+from loquat.schedules import ScheduleContext
+from loquat.timers import Timer
 
 _MOST_ENTERED: Final = 20  # states in a row within one call: more is two states that send each other back and forth
 
@@ -26,6 +31,8 @@ class Played:
 
     result: dict[str, Any]
     recorded: bool
+    asks: bool = False
+    """It ended at a question: what else the handler did is not there."""
 
 
 async def play(bot: Bot, begin: Callable[[], Context], version: int, report: Callable[[Exception], None]) -> Played:
@@ -48,21 +55,47 @@ async def play(bot: Bot, begin: Callable[[], Context], version: int, report: Cal
         failed = error
     await context.db.close()  # what the handler wrote is gone before its apology begins
     context = begin()
+    context.manner = Manner(join_texts=context.manner.join_texts)
     played = await _committed(context, version, bot.error_handler(context, failed))
     report(failed)
     return played
 
 
-async def _committed(context: Context, version: int, act: Awaitable[None]) -> Played:
-    """What is done and its result become true together, or neither does."""
-    await act
+async def play_schedule(bot: Bot, context: ScheduleContext) -> Played:
+    """Calls the handler of a schedule; one that the code does not have any more does nothing. Raises as `play` does."""
+    schedule = bot.schedules.get(context.event.name)
+    if schedule is None:
+        context.log.warning(f"the schedule {context.event.name!r} is not in this code any more")  # noqa: G004  (not logging's)
+        return Played(context.result(), recorded=False)
+    return await _committed(context, 0, schedule.handler(context))
+
+
+async def _committed(context: Context | ScheduleContext, version: int, act: Awaitable[None]) -> Played:
+    """What is done and its result become true together, or neither does. Of a call that ends at a question nothing is there but the question."""
+    this = context.event.id
+    try:
+        await act
+    except Waiting:
+        return Played(context.question() if isinstance(context, Context) else context.result(), recorded=False, asks=True)
+    except NoAnswer as ended:
+        if not isinstance(context, Context):
+            raise
+        if ended.text is not None:
+            context.reply_text(ended.text)
+        return Played(context.question(), recorded=False, asks=True)
     if context.db.used:
-        await context.db.commit(context.event.id, version, context.result())
+        await context.db.commit(this, version, context.result())
         return Played(context.result(), recorded=True)
     return Played(context.result(), recorded=False)
 
 
 async def _handle(bot: Bot, context: Context) -> None:
+    if context.manner.observing:
+        if bot.observer is not None:
+            await bot.observer(context)
+        return
+    _resume(context)
+
     async def handler() -> None:
         await _called(bot, context)
         await _enter(bot, context)
@@ -71,7 +104,42 @@ async def _handle(bot: Bot, context: Context) -> None:
     await _enter(bot, context)  # where a middleware has gone after the handler
 
 
+def _resume(context: Context) -> None:
+    """The message that answers a question goes to the handler that asked, as the one that this began with."""
+    if (asks := context.manner.asks) is None:
+        return
+    if (original := asks.original) is not None and context.state == asks.state:
+        context.event = original
+    else:
+        asks.forget(gone=asks.gone or original is not None)
+    asks.state = context.state
+
+
+def _asker(bot: Bot, context: Context, event: Message) -> str | None:
+    if isinstance(event, Timer):
+        return name(bot.timers[event.name]) if event.name in bot.timers else None
+    found = bot.find(event, context.state)
+    return name(found[0]) if found is not None else None
+
+
 async def _called(bot: Bot, context: Context) -> None:
+    if (asks := context.manner.asks) is not None:
+        asker = _asker(bot, context, context.event)
+        if asks.arrived is not None and asker != asks.handler:  # not in this code any more: a message like any other
+            context.log.warning(f"the handler {asks.handler!r} that asked is not there any more")  # noqa: G004  (not logging's)
+            context.event = asks.arrived
+            asks.forget(gone=True)
+            asker = _asker(bot, context, context.event)
+        if asks.gone and bot.unknown is not None:
+            await bot.unknown(context)
+            return
+        asks.begin(asker or "", context.event)
+    if isinstance(context.event, Timer):
+        if (timer := bot.timers.get(context.event.name)) is not None:
+            await timer(context)
+        else:
+            context.log.warning(f"nobody takes the timer {context.event.name!r}: add @bot.on_timer({context.event.name!r})")  # noqa: G004
+        return
     found = bot.find(context.event, context.state)
     if found is not None:
         handler, arguments, named = found

@@ -21,9 +21,15 @@ class Start(msgspec.Struct, tag="start", frozen=True):
     folder: str
     database: str
 
+    def __repr__(self) -> str:
+        return f"Start(folder={self.folder!r})"
+
 
 class Call(msgspec.Struct, tag="call", frozen=True):
-    """Runner: handle one event."""
+    """Runner: handle one event. The contact's `attributes` and the conversation's `timers` are missing where its database is not brought forward yet.
+
+    A message's `event` is the message; a timer's has a `timer`, a schedule's a `schedule`, and that has neither contact nor conversation.
+    """
 
     id: int
     event: dict[str, Any]
@@ -31,6 +37,14 @@ class Call(msgspec.Struct, tag="call", frozen=True):
     conversation: dict[str, Any]
     state: str
     version: int
+    config: dict[str, Any] = {}
+    secrets: dict[str, str] = {}
+    observing: bool = False
+    join_texts: bool = False
+    ask: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"Call(id={self.id}, event={self.event.get('id')!r})"
 
 
 class Cancel(msgspec.Struct, tag="cancel", frozen=True):
@@ -48,11 +62,41 @@ class Declared(msgspec.Struct, frozen=True):
     where: str
 
 
+class Need(msgspec.Struct, frozen=True):
+    """A table of the project's that the bot cannot do without, and columns of it."""
+
+    table: str
+    columns: list[str] = []
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A key of the configuration that the bot declares: its type by name, and whether it may be null; `help` is for people."""
+
+    key: str
+    kind: str
+    nullable: bool = False
+    help: str = ""
+
+
+class Scheduled(msgspec.Struct, frozen=True):
+    """A schedule that the bot declares: its name, when (cron, time zone), what follows missed times, and its handler."""
+
+    name: str
+    schedule: str
+    tz: str
+    catch_up: str
+    handler: str
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """Worker: the bot is loaded; these are the states and the handlers it declares."""
+    """Worker: the bot is loaded; these are the states, handlers, keys of configuration and schedules it declares, and the tables it needs."""
 
     states: list[str]
     handlers: list[Declared] = []
+    needs: list[Need] = []
+    settings: list[Setting] = []
+    schedules: list[Scheduled] = []
+    observes: bool = False
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
@@ -67,6 +111,7 @@ class Handled(msgspec.Struct, tag="handled", frozen=True):
     id: int
     result: dict[str, Any]
     recorded: bool
+    queries: int = 0
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True):

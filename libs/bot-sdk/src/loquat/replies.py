@@ -123,6 +123,18 @@ def image(link: str, caption: str | None = None) -> Reply:
     return Reply("image", None if caption is None else _within("caption", caption, _CAPTION), link=link)
 
 
+def joined(said: Sequence[Reply]) -> list[Reply]:
+    """Texts that follow each other as one, a line each, as long as they fit in one message."""
+    made: list[Reply] = []
+    for reply in said:
+        before = made[-1].text if made and made[-1].type == reply.type == "text" else None
+        if before is not None and reply.text is not None and len(before) + 1 + len(reply.text) <= LONGEST_TEXT:
+            made[-1] = Reply("text", f"{before}\n{reply.text}")
+        else:
+            made.append(reply)
+    return made
+
+
 def _row(row: Sequence[str], section: str | None) -> Row:
     if not 2 <= len(row) <= 3:  # noqa: PLR2004  (the third is optional)
         raise ReplyRefused(f"a row is (id, title) or (id, title, description), not {len(row)} texts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
 
 _LIMIT = 10.0  # seconds to connect
 
+# The system's tables, as a project may read them.
+_TABLES = """
+CREATE TABLE contacts (id uuid PRIMARY KEY, name text, phone_number text UNIQUE, language text, attributes jsonb NOT NULL DEFAULT '{}', merged_into uuid,
+  created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE conversations (id uuid PRIMARY KEY, contact_id uuid NOT NULL, number_id text NOT NULL, status text NOT NULL, state text NOT NULL,
+  holder text NOT NULL DEFAULT 'bot', version bigint NOT NULL, opened_at timestamptz NOT NULL DEFAULT now(), closed_at timestamptz);
+CREATE TABLE messages (id uuid PRIMARY KEY, conversation_id uuid NOT NULL, direction text NOT NULL, type text NOT NULL, text text, content jsonb, raw json,
+  wamid text, reply_to text, sender text NOT NULL, sender_id text, status text NOT NULL DEFAULT 'received', transitions jsonb NOT NULL DEFAULT '{}',
+  error_code int, error_title text, pricing text, billable boolean, sent_at timestamptz NOT NULL, recorded_at timestamptz NOT NULL DEFAULT now());
+CREATE FUNCTION only_read() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  RAISE EXCEPTION 'permission denied for table %', TG_TABLE_NAME USING ERRCODE = '42501'; END $$"""
+_ONLY_READ = """CREATE TRIGGER only_read BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} FOR EACH STATEMENT
+  WHEN (current_setting('loquat.tester', true) IS DISTINCT FROM 'on') EXECUTE FUNCTION only_read()"""
+_FILL = """INSERT INTO {table} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1) ON CONFLICT (id) DO UPDATE SET {changes}"""
+
 
 class NoScratchDatabase(Exception):
     """The bot uses ctx.db: give BotTester(bot, database="postgresql://...") a throw-away database."""
@@ -25,10 +41,13 @@ class NoScratchDatabase(Exception):
 
 
 class Scratch:
-    """Opens connections, each for one call, and makes the schema at the first. So nothing hangs on an event loop."""
+    """Opens connections, each for one call, and makes the schema at the first. So nothing hangs on an event loop.
 
-    def __init__(self, dsn: str | None) -> None:
-        self._dsn = dsn
+    `rows` says what stands in the system's tables at the moment: rows by table, all of a table with the same columns.
+    """
+
+    def __init__(self, dsn: str | None, rows: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:
+        self._dsn, self._rows = dsn, rows
         self._schema = f"bot_test_{uuid4().hex[:12]}"
         self._made = False
 
@@ -45,7 +64,15 @@ class Scratch:
         if not self._made:
             await connection.execute(f"CREATE SCHEMA {self._schema}")
             self._made = True
-        await connection.execute(f"SET search_path = {self._schema}, public")
+            await connection.execute(f"SET search_path = {self._schema}; {_TABLES}")
+            for table in self._rows():
+                await connection.execute(_ONLY_READ.format(table=table))
+        await connection.execute(f"SET search_path = {self._schema}, public; SET loquat.tester = on")
+        for table, rows in self._rows().items():
+            if rows:
+                changes = ", ".join(f"{c} = excluded.{c}" for c in rows[0])
+                await connection.execute(_FILL.format(table=table, columns=", ".join(rows[0]), changes=changes), rows)
+        await connection.execute("RESET loquat.tester")
         return connection
 
     async def release(self, connection: Connection, *, timeout: float = _LIMIT) -> None:  # noqa: ASYNC109

@@ -18,30 +18,40 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 
 from loquat import protocol
+from loquat.asking import Asks
 from loquat.bot import INITIAL, Bot
-from loquat.context import Contact, Context, Conversation, Log
-from loquat.database import Database
+from loquat.config import Config, Secrets
+from loquat.contact import Contact
+from loquat.context import Context, Conversation, Log, Manner, Means
+from loquat.fakes import MemoryCells, Network, NoNetwork, Remembered, answered
+from loquat.held import Held
 from loquat.loading import load, own_trace
-from loquat.messages import Json, read
-from loquat.play import Played, play
-from loquat.replies import Reply
+from loquat.memory import Memory
+from loquat.messages import Json
+from loquat.outside import Outside
+from loquat.play import Played, play, play_schedule
+from loquat.replies import Reply, joined
+from loquat.schedules import Due, ScheduleContext
 from loquat.scratch import NoScratchDatabase, Scratch, ScratchDatabase
+from loquat.timers import Timers, happened
+from loquat.web import Http
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["BotTester", "Line", "NoScratchDatabase", "NotOffered", "pytest_pyfunc_call"]
+__all__ = ["BotTester", "Line", "NoNetwork", "NoScratchDatabase", "NotOffered", "pytest_pyfunc_call"]
 
 _START: Final = datetime(2026, 1, 5, 9, tzinfo=UTC)  # a Monday morning
 _NUMBER: Final = "100000000000001"
@@ -59,19 +69,62 @@ class Line:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A timer that is set."""
+
+    due_at: datetime
+    data: Any
+    until_answer: bool
+
+
+class Advance:
+    """Time has gone by. Awaited, the timers that are due meanwhile are fired, each at its time; else they are before the next message."""
+
+    def __init__(self, tester: BotTester, began: datetime) -> None:
+        self._tester, self._began = tester, began
+
+    def __await__(self) -> Generator[Any, None, tuple[Reply, ...]]:
+        return self._tester.fire_due(self._began).__await__()
+
+
 class BotTester:
     """One contact who writes to a bot, and the platform between them.
 
     State, version and conversation move as the platform moves them: by what a handler that ended well gave back, and not at all after one
     that failed, whose exception the test gets. Times are those of `now`, which stands still until `advance`.
 
-    `database` is the address of a throw-away PostgreSQL for `ctx.db`; the tester works in a schema of its own there, which it removes at the end of a
-    `with`. System tables (`contacts`, `messages`, ...) are not there.
+    `database` is the address of a throw-away PostgreSQL for `ctx.db` and `ctx.pool`; the tester works in a schema of its own there, which it removes at
+    the end of a `with`. The system's tables `contacts`, `conversations` and `messages` are there, to be read, with what is the contact's.
+
+    `config` and `secrets` are what the owner has set; change them between messages as an owner would. `http` answers the bot's requests.
     """
 
-    def __init__(self, bot: Bot, *, database: str | None = None, name: str | None = "Ada", state: str = INITIAL) -> None:
+    def __init__(
+        self,
+        bot: Bot,
+        *,
+        database: str | None = None,
+        name: str | None = "Ada",
+        state: str = INITIAL,
+        config: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        http: Network | None = None,
+        join_texts: bool = False,
+    ) -> None:
         self.bot = bot
+        self.join_texts = join_texts
+        self.held = Held()
+        """Who holds the conversation: after `ctx.handoff` it is people, until `hand_back` or the time that it was given is over."""
         self.contact = Contact(uuid4(), name)
+        """As it is noted: `name`, `language`, `attributes`."""
+        self.config: dict[str, Any] = dict(config or {})
+        self.secrets: dict[str, str] = dict(secrets or {})
+        self.memory = Remembered(lambda: self.now)
+        """What the bot remembers."""
+        self.contact_memory = Remembered(lambda: self.now)
+        """What it remembers of the contact."""
+        self.http = http
         self.state = state
         self.version = 0
         self.now = _START
@@ -83,17 +136,22 @@ class BotTester:
         self.closed = False
         """Whether the conversation is closed: the next message opens another."""
         self.conversation = Conversation(uuid4(), _NUMBER)
-        self._scratch = Scratch(database)
+        self.timers: dict[str, Pending] = {}
+        """Those that are set, by name."""
+        self.sent: list[tuple[UUID, Reply]] = []
+        """What schedules said to others than this contact."""
+        self._scratch = Scratch(database, self._rows)
+        self._talk: list[Json] = []
         self._messages = 0
         self._home = Path("/")
 
     @classmethod
-    def load(cls, folder: Path | str, *, database: str | None = None, name: str | None = "Ada", state: str = INITIAL) -> Self:
-        """With the bot of a folder, loaded anew as a worker loads it."""
+    def load(cls, folder: Path | str, **more: Any) -> Self:
+        """With the bot of a folder, loaded anew as a worker loads it; otherwise as `BotTester`."""
         home = Path(folder).resolve()
         _forget(home)
         sys.path[:] = [p for p in sys.path if p != str(home)]
-        made = cls(load(home), database=database, name=name, state=state)
+        made = cls(load(home), **more)
         made._home = home
         return made
 
@@ -114,9 +172,55 @@ class BotTester:
             raise AssertionError("the bot has said nothing")
         return self.said[-1]
 
-    def advance(self, **by: float) -> None:
-        """Lets time go by: `advance(hours=2)`, as `timedelta` takes it."""
-        self.now += timedelta(**by)
+    def take_over(self) -> None:
+        """A person holds the conversation from now on: the bot hears nothing, unless it has an observer."""
+        self.held.take("person", self.now)
+
+    def hand_back(self) -> None:
+        """The conversation is the bot's again. What was said meanwhile it does not answer."""
+        self.held.release()
+
+    def advance(self, **by: float) -> Advance:
+        """Lets time go by, as `timedelta` takes it: `await tester.advance(hours=2)` fires the timers that are due meanwhile, and gives what was said."""
+        began, self.now = self.now, self.now + timedelta(**by)
+        return Advance(self, began)
+
+    async def fire_due(self, began: datetime) -> tuple[Reply, ...]:
+        """Fires the timers that are due by now, in order; none before `began`, when time began to go by."""
+        until, said = self.now, list[Reply]()
+        try:
+            while pending := [(t.due_at, name) for name, t in self.timers.items() if t.due_at <= until]:
+                due_at, name = min(pending)
+                self.now = max(due_at, began)
+                data = self.timers.pop(name).data
+                event = {"id": str(uuid4()), "timer": {"name": name, "data": data, "due_at": due_at.isoformat()}}
+                said += await self._call(event)
+        finally:
+            self.now = until
+        self.replies = tuple(said)
+        return self.replies
+
+    async def run_schedule(self, name: str, *, due_at: datetime | None = None) -> tuple[Reply, ...]:
+        """Runs a schedule, as if its time had come; what was said to this contact. What it said to others is in `sent`.
+
+        Raises:
+            NotOffered: the bot has none of this name.
+        """
+        _offered("schedule", name, dict.fromkeys(self.bot.schedules, name))
+        cells, database = MemoryCells(self.memory, self.contact_memory), ScratchDatabase(self._scratch)
+        event = Due(uuid4(), name, due_at or self.now)
+        context = ScheduleContext(event, database, self._log_of_bot(), self.now, self._means(cells))
+        try:
+            await play_schedule(self.bot, context)
+        finally:
+            await database.close()
+        self.memory = cells.bot
+        self.sent += [(contact, reply) for contact, reply in context.sends if contact != self.contact.id]
+        self.replies = tuple(reply for contact, reply in context.sends if contact == self.contact.id)
+        for reply in self.replies:
+            self._note(str(uuid4()), "out", reply.type, reply.text, sender="automation")
+        self.said.extend(self.replies)
+        return self.replies
 
     async def send(self, text: str) -> tuple[Reply, ...]:
         """Writes a text; the replies."""
@@ -172,6 +276,8 @@ class BotTester:
         self, kind: str, content: Mapping[str, Any] | Sequence[Any], *, text: str | None = None, reply_to: str | None = None
     ) -> tuple[Reply, ...]:
         """Sends a message of any type, with the part that is named after it as WhatsApp writes it."""
+        await self.fire_due(self.now)
+        self.timers = {name: t for name, t in self.timers.items() if not t.until_answer}
         self._messages += 1
         part: Json = dict(content) if isinstance(content, Mapping) else {"value": list(content)}
         wamid = f"wamid.of-contact.{self._messages}"
@@ -189,14 +295,19 @@ class BotTester:
     async def _call(self, event: Json) -> tuple[Reply, ...]:
         if self.closed:
             self.conversation, self.state, self.version, self.closed = Conversation(uuid4(), _NUMBER), INITIAL, 0, False
-        opened: list[tuple[Context, Database]] = []
+            self.held = Held()
+        if "timer" not in event:
+            self._note(event["id"], "in", event["type"], event["text"])
+        held = self.held.look(self.now)
+        if held.holder != "bot" and ("timer" in event or self.bot.observer is None):
+            self.replies = ()
+            return ()
+        opened: list[tuple[Context, MemoryCells]] = []
 
         def begin() -> Context:
-            database = ScratchDatabase(self._scratch)
-            log = Log(lambda level, text: self.log.append(Line(level, text)))
-            context = Context(read(_over_the_wire(event)), self.contact, self.conversation, self.state, database, log, self.now)
-            opened.append((context, database))
-            return context
+            cells = MemoryCells(self.memory, self.contact_memory)
+            opened.append((self._context(event, cells), cells))
+            return opened[-1][0]
 
         def report(error: Exception) -> None:
             self.log.append(Line("error", own_trace(error, self._home)))
@@ -205,9 +316,41 @@ class BotTester:
         try:
             played = await play(self.bot, begin, self.version, report)
         finally:
-            for _, database in opened:
-                await database.close()
-        return self._commit(played, opened[-1][0].replies)
+            for context, _ in opened:
+                await context.db.close()
+        context, cells = opened[-1]
+        if not played.asks:
+            self.memory, self.contact_memory = cells.bot, cells.contact
+        if held.holder == "bot":
+            held.apply(played.result, self.now, of_message="timer" not in event)
+        return self._commit(played, tuple(joined(context.replies)) if self.join_texts else context.replies)
+
+    def _context(self, event: Json, cells: MemoryCells) -> Context:
+        known = self.contact
+        contact = Contact(
+            known.id,
+            known.name,
+            language=known.language,
+            phone_number=known.phone_number,
+            attributes=known.attributes,
+            memory=Memory(cells, of_contact=True),
+        )
+        database, log, timers = ScratchDatabase(self._scratch), self._log_of_bot(), Timers(self.now, list(self.timers))
+        happening = happened(_over_the_wire(event))
+        manner = Manner(self.held.holder != "bot", self.join_texts, Asks.of(_kept(self.held.ask), happening))
+        return Context(happening, contact, self.conversation, self.state, database, log, self.now, self._means(cells), timers, manner)
+
+    def _log_of_bot(self) -> Log:
+        return Log(lambda level, text: self.log.append(Line(level, text)))
+
+    def _means(self, cells: MemoryCells) -> Means:
+        return Means(
+            Memory(cells, of_contact=False),
+            Outside(self._scratch),
+            Http(lambda request: answered(self.http, request)),
+            Config(self.bot.settings, json.loads(json.dumps(self.config))),
+            Secrets(self.secrets),
+        )
 
     def _commit(self, played: Played, replies: tuple[Reply, ...]) -> tuple[Reply, ...]:
         """As `commit_run` does."""
@@ -215,9 +358,72 @@ class BotTester:
         self.version += 1
         self.state = result.get("state", self.state)
         self.closed = result.get("end", False)
+        self._apply(result.get("contact", {}))
+        self._set(result.get("timers", []))
+        for reply in replies:
+            self._note(str(uuid4()), "out", reply.type, reply.text)
         self.replies = replies
         self.said.extend(replies)
         return replies
+
+    def _apply(self, changes: Json) -> None:
+        known = self.contact
+        attributes = {**known.attributes, **changes.get("attributes", {})}
+        self.contact = Contact(
+            known.id,
+            changes.get("name", known.name),
+            language=changes.get("language", known.language),
+            phone_number=known.phone_number,
+            attributes={k: v for k, v in attributes.items() if v is not None},
+        )
+
+    def _set(self, changes: Sequence[Json]) -> None:
+        for change in changes:
+            if change["at"] is None:
+                self.timers.pop(change["name"], None)
+            else:
+                self.timers[change["name"]] = Pending(datetime.fromisoformat(change["at"]), change["data"], change["until_answer"])
+        if self.closed:
+            self.timers.clear()
+
+    def _note(self, message: str, direction: str, kind: str, text: str | None, sender: str | None = None) -> None:
+        sender = sender or ("contact" if direction == "in" else "bot")
+        row = {
+            "id": message,
+            "conversation_id": str(self.conversation.id),
+            "direction": direction,
+            "type": kind,
+            "text": text,
+            "sender": sender,
+        }
+        self._talk.append({**row, "sent_at": (self.now + timedelta(microseconds=len(self._talk))).isoformat()})
+
+    def _rows(self) -> Json:
+        """What stands in the system's tables."""
+        known, where = self.contact, self.conversation
+        return {
+            "contacts": [
+                {
+                    "id": str(known.id),
+                    "name": known.name,
+                    "phone_number": known.phone_number,
+                    "language": known.language,
+                    "attributes": dict(known.attributes),
+                }
+            ],
+            "conversations": [
+                {
+                    "id": str(where.id),
+                    "contact_id": str(known.id),
+                    "number_id": where.number_id,
+                    "status": "closed" if self.closed else "open",
+                    "state": self.state,
+                    "version": self.version,
+                    "holder": self.held.holder,
+                }
+            ],
+            "messages": self._talk,
+        }
 
 
 def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
@@ -245,6 +451,11 @@ def _offered(what: str, chosen: str, offered: Mapping[str, str]) -> str:
         there = ", ".join(repr(i) for i in offered) or "none"
         raise NotOffered(f"the bot has shown no {what} with the id {chosen!r}; there are: {there}")
     return offered[chosen]
+
+
+def _kept(notes: Json | None) -> Json | None:
+    """As the platform keeps it: as JSON."""
+    return json.loads(json.dumps(notes)) if notes is not None else None
 
 
 def _over_the_wire(body: Json) -> Json:

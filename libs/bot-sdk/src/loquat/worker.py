@@ -13,11 +13,19 @@ from uuid import UUID
 import asyncpg
 
 from loquat import protocol
-from loquat.context import Contact, Context, Conversation, Log
+from loquat.asking import Asks
+from loquat.config import Config, Secrets
+from loquat.contact import Contact
+from loquat.context import Context, Conversation, Log, Manner, Means
 from loquat.database import Database, DatabaseAway, Superseded, prepare
+from loquat.handlers import name
 from loquat.loading import load, own_trace
-from loquat.messages import read
-from loquat.play import NoHandler, play
+from loquat.memory import DatabaseCells, Memory
+from loquat.outside import AllButOne, Outside
+from loquat.play import NoHandler, play, play_schedule
+from loquat.schedules import ScheduleContext, due
+from loquat.timers import Timers, happened
+from loquat.web import Client, Http
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -29,7 +37,8 @@ _KINDS: dict[type[BaseException], str] = {
     asyncio.CancelledError: "cancelled",
 }
 _MOST_DECLARED, _LONGEST_SHOWN = 1000, 200  # handlers that are listed, and characters of what is said of each: they must fit in a frame
-_CONNECTIONS = 4  # of the six that the bot's login may have: two are left for its own tools
+_RESTING = 45.0  # seconds after which the pool closes a connection that rests: the runner would after 60
+_CONNECTIONS = 5  # of the six that the bot's login may have: one is left for its own tools; four are for handlers' transactions
 
 
 class Worker:
@@ -51,14 +60,23 @@ class Worker:
             self._send(protocol.Refused(_fit(own_trace(error, self._folder))))
             return
         self._pool = await asyncpg.create_pool(
-            start.database, min_size=0, max_size=_CONNECTIONS, statement_cache_size=0, init=prepare, timeout=5
+            start.database,
+            min_size=0,
+            max_size=_CONNECTIONS,
+            max_inactive_connection_lifetime=_RESTING,
+            statement_cache_size=0,
+            init=prepare,
+            timeout=5,
         )
+        self._shares = AllButOne(self._pool, _CONNECTIONS)
+        self._client = Client()
         self._send(self._ready())
         while (frame := await self._read()) is not None:
             if isinstance(frame, protocol.Call):
                 self._calls[frame.id] = asyncio.create_task(self._call(frame), name=f"call {frame.id}")
             elif isinstance(frame, protocol.Cancel) and (task := self._calls.get(frame.id)) is not None:
                 task.cancel()
+        await self._client.close()
 
     async def _read(self) -> protocol.FromRunner | None:
         try:
@@ -74,7 +92,13 @@ class Worker:
         bot = self._bot
         listed = [(d.when, d.state, d.handler, d.where) for d in bot.declared[:_MOST_DECLARED]]
         declared = [protocol.Declared(*(_fit(text)[:_LONGEST_SHOWN] for text in one)) for one in listed]
-        return protocol.Ready(bot.states, declared)
+        needs = [protocol.Need(table, list(columns)) for table, columns in bot.needed.items()]
+        settings = [protocol.Setting(s.key, s.kind, s.default is None, _fit(s.help)[:_LONGEST_SHOWN]) for s in bot.settings.values()]
+        schedules = [
+            protocol.Scheduled(_fit(s.name), s.expression, s.tz, s.catch_up, _fit(name(s.handler))[:_LONGEST_SHOWN])
+            for s in bot.schedules.values()
+        ]
+        return protocol.Ready(bot.states, declared, needs, settings, schedules, bot.observer is not None)
 
     async def _call(self, call: protocol.Call) -> None:
         opened: list[Database] = []
@@ -89,15 +113,19 @@ class Worker:
 
     async def _handle(self, call: protocol.Call, opened: list[Database]) -> protocol.Handled | protocol.Failed:
         def begin() -> Context:
-            opened.append(Database(self._pool))
+            opened.append(Database(self._shares))
             return self._context(call, opened[-1])
 
         def report(error: Exception) -> None:
             self._log(call.id, "error", own_trace(error, self._folder))
 
         try:
-            played = await play(self._bot, begin, call.version, report)
-            return protocol.Handled(call.id, played.result, played.recorded)
+            if "schedule" in call.event:
+                opened.append(Database(self._shares))
+                played = await play_schedule(self._bot, self._of_schedule(call, opened[-1]))
+            else:
+                played = await play(self._bot, begin, call.version, report)
+            return protocol.Handled(call.id, played.result, played.recorded, sum(database.queries for database in opened))
         except (Superseded, DatabaseAway, MemoryError, asyncio.CancelledError) as error:
             return protocol.Failed(
                 call.id, next(k for t, k in _KINDS.items() if isinstance(error, t)), _fit(str(error)) or type(error).__name__
@@ -107,10 +135,37 @@ class Worker:
             return protocol.Failed(call.id, "error", _fit(said)[:2000], _fit(own_trace(error, self._folder)))
 
     def _context(self, call: protocol.Call, database: Database) -> Context:
-        contact, conversation = call.contact, call.conversation
-        log = Log(lambda level, text: self._log(call.id, level, text))
-        who, where = Contact(UUID(contact["id"]), contact.get("name")), Conversation(UUID(conversation["id"]), conversation["number_id"])
-        return Context(read(call.event), who, where, call.state, database, log, datetime.now(UTC))
+        event, contact, conversation = happened(call.event), call.contact, call.conversation
+        cells, now = DatabaseCells(database, event.id), datetime.now(UTC)
+        who = Contact(
+            UUID(contact["id"]),
+            contact.get("name"),
+            language=contact.get("language"),
+            phone_number=contact.get("phone_number"),
+            attributes=contact.get("attributes"),
+            memory=Memory(cells, of_contact=True),
+        )
+        where = Conversation(UUID(conversation["id"]), conversation["number_id"])
+        log, means, timers = self._log_of(call), self._means(call, cells), Timers(now, conversation.get("timers"))
+        manner = Manner(call.observing, call.join_texts, Asks.of(call.ask, event))
+        return Context(event, who, where, call.state, database, log, now, means, timers, manner)
+
+    def _of_schedule(self, call: protocol.Call, database: Database) -> ScheduleContext:
+        event = due(call.event)
+        means = self._means(call, DatabaseCells(database, event.id))
+        return ScheduleContext(event, database, self._log_of(call), datetime.now(UTC), means)
+
+    def _means(self, call: protocol.Call, cells: DatabaseCells) -> Means:
+        return Means(
+            Memory(cells, of_contact=False),
+            Outside(self._pool),
+            Http(self._client.send),
+            Config(self._bot.settings, call.config),
+            Secrets(call.secrets),
+        )
+
+    def _log_of(self, call: protocol.Call) -> Log:
+        return Log(lambda level, text: self._log(call.id, level, text))
 
     def _log(self, call: int, level: str, text: str) -> None:
         self._send(protocol.Logged(call, level, _fit(text)[:4000]))
@@ -128,5 +183,10 @@ async def _main(descriptor: int) -> None:
     writer.close()
 
 
+def serve(descriptor: int) -> None:
+    """Serves the runner at the other end of a socket, to its end."""
+    asyncio.run(_main(descriptor))
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1])))
+    serve(int(sys.argv[1]))

@@ -35,7 +35,21 @@ webhook_updates = Counter("loquat_webhook_updates_total", "Updates in accepted b
 bot_calls = Counter("loquat_bot_calls_total", "Calls of bot code.", ("outcome",), registry=REGISTRY)
 bot_call_seconds = Histogram("loquat_bot_call_seconds", "Time of a call of bot code.", buckets=_SECONDS, registry=REGISTRY)
 bot_workers = Gauge("loquat_bot_workers", "Worker processes of bots.", registry=REGISTRY)
-bot_isolation = Gauge("loquat_bot_isolation_level", "What separates bots from each other: 0 none but processes.", registry=REGISTRY)
+bot_isolation = Gauge(
+    "loquat_bot_isolation_level",
+    "What separates bots from each other: 0 processes, 1 filters, 2 namespaces, 3 users and control groups too.",
+    registry=REGISTRY,
+)
+bot_database_links = Gauge("loquat_bot_database_links", "Connections of bots to their own databases.", registry=REGISTRY)
+bot_database_refused = Counter(
+    "loquat_bot_database_refused_total",
+    "Connections of bots to their databases that were refused, by SQLSTATE.",
+    ("code",),
+    registry=REGISTRY,
+)
+bot_fired = Counter("loquat_bot_fired_total", "Times of timers and schedules that were put into the inbox.", registry=REGISTRY)
+bot_egress = Counter("loquat_bot_egress_total", "Connections of bots to the outside.", ("outcome",), registry=REGISTRY)
+bot_egress_bytes = Counter("loquat_bot_egress_bytes_total", "Bytes of bots' connections to the outside.", ("way",), registry=REGISTRY)
 
 # Sending
 send_attempts = Counter("loquat_send_attempts_total", "Attempts to hand a message to Meta.", ("outcome",), registry=REGISTRY)

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
-from loquat_events.envelope import Payload
+from loquat_events.envelope import Payload, Shape
+
+
+class CanaryStep(Shape):
+    """From `since` on, this many per cent of the contacts."""
+
+    percent: int = Field(ge=0, le=100)
+    since: AwareDatetime
+
+
+class Canary(Shape):
+    """A version that some contacts are answered by, by a hash of each; see `steps` for how many. `open`: also in conversations that were open before."""
+
+    version: str
+    steps: tuple[CanaryStep, ...]
+    open: bool = False
 
 
 class BotDeployed(Payload):
@@ -18,3 +33,7 @@ class BotDeployed(Payload):
     deployment_id: str
     deployed_by: str
     at: AwareDatetime
+    canary: Canary | None = None
+    testers: dict[str, str] = Field(
+        default={}, description="contact id to the version that answers it, or `draft`: before stable version and canary"
+    )

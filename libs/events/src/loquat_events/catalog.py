@@ -10,13 +10,16 @@ from typing import Any, Final, Literal
 from loquat_events.bots import BotDeployed
 from loquat_events.conversations import (
     ConversationChanged,
+    HoldOrdered,
     MessageChanged,
     MessageOutcome,
     MessageQueued,
     MessageReceived,
     PersonUpdateReceived,
+    ScheduleFired,
     SendOrdered,
     StatusReceived,
+    TimerFired,
 )
 from loquat_events.dead import EventDied
 from loquat_events.envelope import AnyEvent, Event, Payload, Shape
@@ -83,7 +86,10 @@ INBOX: Final = Topic(
     (
         Spoken(MessageReceived, ("gateway", "connector")),
         Spoken(PersonUpdateReceived, ("gateway", "connector")),
-        Spoken(SendOrdered, ("gateway",)),
+        Spoken(SendOrdered, ("gateway", "bot-runner")),
+        Spoken(HoldOrdered, ("gateway",)),
+        Spoken(TimerFired, ("bot-runner",)),
+        Spoken(ScheduleFired, ("bot-runner",)),
     ),
     consumers=("bot-runner", "conversation-log"),
 )

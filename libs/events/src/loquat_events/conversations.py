@@ -10,6 +10,8 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from loquat_events.envelope import Payload, Shape
 
 AddressKind = Literal["user_id", "wa_id", "phone", "username"]
+Holder = Literal["bot", "person", "people", "phone"]
+"""Who answers: people are nobody yet, the phone is WhatsApp's app on it."""
 MessageStatus = Literal["queued", "sending", "unknown", "accepted", "sent", "failed", "delivered", "read", "played", "expired"]
 
 
@@ -47,9 +49,11 @@ class PersonUpdateReceived(Payload):
 
     TYPE: ClassVar[str] = "wa.person_update.received.v1"
     number_id: str
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[Address, ...] = Field(default=(), description="of an echo: who was written to")
     field: str
     raw: str
+    message: InboundMessage | None = Field(default=None, description="of an echo: what somebody wrote in the phone app")
+    sent_at: AwareDatetime | None = None
 
 
 class Outgoing(Shape):
@@ -61,12 +65,53 @@ class Outgoing(Shape):
 
 
 class SendOrdered(Payload):
-    """A person or a program asks for a message to a contact. Its event id is the id of the order and decides the message's."""
+    """A person, a program or a bot's schedule asks for a message to a contact. Its event id is the id of the order and decides the message's."""
 
     TYPE: ClassVar[str] = "order.send.v1"
     number_id: str
     addresses: tuple[Address, ...] = Field(min_length=1)
     message: Outgoing
+    ordered_by: str = Field(description="id of the user or the API key; a schedule's name")
+    sender: Literal["person", "automation"] = "person"
+    take_over: bool | None = Field(
+        default=None, description="whether the person holds the conversation from now on; null: as the project's settings say"
+    )
+
+
+class TimerFired(Payload):
+    """A timer that a bot has set is due. The event's id follows from the timer and when it was set: however often it fires, it is one event."""
+
+    TYPE: ClassVar[str] = "bot.timer.fired.v1"
+    timer_id: UUID
+    name: str
+    conversation_id: UUID
+    contact_id: UUID
+    due_at: AwareDatetime
+    epoch: int = Field(default=1, description="of the project's database: a restored one knows nothing of timers set before")
+
+
+class ScheduleFired(Payload):
+    """The time of a bot's schedule has come, or a person runs it. The id follows from the schedule and that time, or from the person's request."""
+
+    TYPE: ClassVar[str] = "bot.schedule.fired.v1"
+    automation_id: UUID
+    name: str
+    due_at: AwareDatetime
+    ordered_by: str | None = Field(default=None, description="who runs it; null: its time has come")
+    epoch: int = 1
+
+
+class HoldOrdered(Payload):
+    """A person takes a conversation over, leaves it to people, or hands it back to the bot. Its event id is the id of the order."""
+
+    TYPE: ClassVar[str] = "order.hold.v1"
+    conversation_id: UUID
+    number_id: str
+    addresses: tuple[Address, ...] = Field(min_length=1)
+    holder: Literal["bot", "person", "people"] | None = Field(default=None, description="null: as it is")
+    seconds: Annotated[float, Field(ge=1, le=31_622_400)] | None = Field(default=None, description="until it is the bot's again by itself")
+    note: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    resolved: bool = Field(default=False, description="it needs no attention any more")
     ordered_by: str = Field(description="id of the user or the API key")
 
 
@@ -126,10 +171,16 @@ class MessageChanged(Payload):
 
 
 class ConversationChanged(Payload):
-    """A conversation's state moved by a run."""
+    """A conversation's state or holder moved. `needs_attention`: the bot has failed in it, and nobody has looked yet."""
 
     TYPE: ClassVar[str] = "conversation.changed.v1"
     conversation_id: UUID
     state: str
     version: int
     at: AwareDatetime
+    holder: Holder | None = None
+    holder_id: str | None = Field(default=None, description="which person")
+    held_until: AwareDatetime | None = Field(
+        default=None, description="from then on it is the bot's again; null: until somebody hands it back"
+    )
+    needs_attention: bool | None = None

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any, Final
 
-from loquat_events.conversations import MessageReceived, PersonUpdateReceived, SendOrdered
+from loquat_events.conversations import (
+    HoldOrdered,
+    InboundMessage,
+    MessageReceived,
+    PersonUpdateReceived,
+    ScheduleFired,
+    SendOrdered,
+    TimerFired,
+)
 from loquat_events.envelope import AnyEvent
 
 _UNFIT: Final = re.compile("[\x00\ud800-\udfff]")
@@ -22,28 +31,31 @@ def clean(value: Any) -> Any:
     return value
 
 
+def _message(message: InboundMessage, sent_at: datetime) -> dict[str, Any]:
+    return {
+        "type": clean(message.type),
+        "text": clean(message.text),
+        "content": clean(message.content),
+        "raw": message.raw,
+        "wamid": clean(message.wamid),
+        "reply_to": clean(message.reply_to),
+        "sent_at": sent_at.isoformat(),
+    }
+
+
 def inbound(event: AnyEvent) -> dict[str, Any] | None:
     """An element for `record_inbound`; None if the event is none of the inbox."""
     match event.data:
         case MessageReceived() as data:
-            message = data.message
             return {
                 "id": str(event.id),
                 "kind": "message",
                 "number_id": data.number_id,
                 "addresses": [clean(a.model_dump()) for a in data.addresses],
                 "name": clean(data.name),
-                "message": {
-                    "type": clean(message.type),
-                    "text": clean(message.text),
-                    "content": clean(message.content),
-                    "raw": message.raw,
-                    "wamid": clean(message.wamid),
-                    "reply_to": clean(message.reply_to),
-                    "sent_at": data.sent_at.isoformat(),
-                },
+                "message": _message(data.message, data.sent_at),
             }
-        case SendOrdered() as data:
+        case SendOrdered() | HoldOrdered() as data:
             return {
                 "id": str(event.id),
                 "kind": "order",
@@ -57,6 +69,12 @@ def inbound(event: AnyEvent) -> dict[str, Any] | None:
                 "number_id": data.number_id,
                 "addresses": [clean(a.model_dump()) for a in data.addresses],
                 "update": {"field": clean(data.field), "raw": data.raw},
+                **({"message": _message(data.message, data.sent_at)} if data.message is not None and data.sent_at is not None else {}),
             }
+        case TimerFired() as data:
+            return {"id": str(event.id), "kind": "timer", "conversation_id": str(data.conversation_id)}
+        case ScheduleFired() as data:
+            told = {"automation_id": str(data.automation_id), "due_at": data.due_at.isoformat(), "ordered_by": clean(data.ordered_by)}
+            return {"id": str(event.id), "kind": "schedule", "schedule": told}
         case _:
             return None

@@ -44,6 +44,11 @@ def order_id(project: str, idempotency_key: str) -> UUID:
     return fact_id("order", project, idempotency_key)
 
 
+def schedule_id(project: str, automation: UUID, due_at: str) -> UUID:
+    """A schedule's time, in UTC; or a request to run it now, by a word of its own."""
+    return fact_id("schedule", project, str(automation), due_at)
+
+
 def change_id(cause: UUID, what: str) -> UUID:
     """A consequence of another event: the same cause gives the same consequence."""
     return fact_id("change", str(cause), what)

@@ -22,6 +22,7 @@ from loquat_events.numbers import AccountUpdateReceived
 
 Json = dict[str, Any]
 
+ECHOES: Final = "smb_message_echoes"
 PERSON_FIELDS: Final = frozenset(
     {
         "message_echoes",
@@ -75,6 +76,8 @@ def split_change(change: Json, waba_id: str) -> list[Fact]:
         if value.get("errors") or not facts:
             facts.append(_account(change, field, waba_id, number))
         return facts
+    if field == ECHOES and (echoes := _list(value.get("message_echoes"))):
+        return [_echo(echo, number) for echo in echoes]
     if field in PERSON_FIELDS:
         return [_person(change, field, number)]
     return [_account(change, field, waba_id, number)]
@@ -179,6 +182,19 @@ def _person(change: Json, field: str, number: str) -> Fact:
         update_id(number, field, _canonical(change)),
         number,
     )
+
+
+def _echo(raw: object, number: str) -> Fact:
+    """What somebody wrote to a contact in the phone app, in the contact's own lane. Its number is known as the one or the other."""
+    echo = _object(raw)
+    user, phone, wamid = _text(echo.get("to_user_id")), _text(echo.get("to")), _text(echo.get("id"))
+    addresses = [{"kind": kind, "value": v} for kind, v in (("user_id", user), ("wa_id", phone), ("phone", phone)) if v is not None]
+    if not addresses or wamid is None:
+        return _person({"field": ECHOES, "value": raw}, ECHOES, number)
+    message = _message(echo, _text(echo.get("type")) or "unknown", wamid)
+    said = {"number_id": number, "addresses": addresses, "field": ECHOES, "raw": message["raw"]}
+    received = PersonUpdateReceived.model_validate({**said, "message": message, "sent_at": _moment(echo.get("timestamp"))})
+    return Fact(received, addresses[0]["value"], update_id(number, ECHOES, _canonical(echo)), number)
 
 
 def _account(change: Json, field: str, waba_id: str, number: str | None) -> Fact:

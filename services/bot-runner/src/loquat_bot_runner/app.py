@@ -2,41 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import Final, Protocol
 
 from loquat_common import metrics
 from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.factory import open_bus
+from loquat_common.bus.port import Bus
 from loquat_common.client import InternalClient
+from loquat_common.crypto import KeyRing
 from loquat_common.db import ProjectPools, as_service
 from loquat_common.deadletters import DeadLetterApi
 from loquat_common.departures import Departures
 from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
-from loquat_common.http import internal_auth
+from loquat_common.http import Api, internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
 from loquat_common.logs import get_logger
 from loquat_common.service import Service
 from loquat_common.tokens import Signer, Verifier
 from loquat_events.catalog import DEPLOYMENTS, DIRECTORY, INBOX
+from loquat_sandbox import Level, Limits, Sandbox, measure
 
-from loquat_bot_runner.adapters.confine import own_users
+from loquat_bot_runner.adapters.aside import Aside
+from loquat_bot_runner.adapters.automations import Automations
+from loquat_bot_runner.adapters.bundles import Bundles
+from loquat_bot_runner.adapters.canaries import Canaries
+from loquat_bot_runner.adapters.configurations import Configurations
 from loquat_bot_runner.adapters.credentials import Credentials
 from loquat_bot_runner.adapters.deployments import Deployed, Publisher
 from loquat_bot_runner.adapters.discards import Discards
+from loquat_bot_runner.adapters.drafts import Drafts
+from loquat_bot_runner.adapters.due import DueIndex
+from loquat_bot_runner.adapters.egress import Names, Outside
+from loquat_bot_runner.adapters.gate import Gate
+from loquat_bot_runner.adapters.housing import Housing
+from loquat_bot_runner.adapters.links import Room
+from loquat_bot_runner.adapters.pointers import Pointers
+from loquat_bot_runner.adapters.policies import Policies
+from loquat_bot_runner.adapters.retention import Retention
 from loquat_bot_runner.adapters.runs import ProjectRuns
+from loquat_bot_runner.adapters.secrets import Secrets
 from loquat_bot_runner.adapters.store import Store
+from loquat_bot_runner.adapters.syncing import Syncing
+from loquat_bot_runner.adapters.usage import Usage
+from loquat_bot_runner.adapters.versions import Versions
 from loquat_bot_runner.adapters.workers import Workers
+from loquat_bot_runner.domain.destinations import Guard
 from loquat_bot_runner.handlers.inbox import Inbox
+from loquat_bot_runner.handlers.timed import Timed
+from loquat_bot_runner.handlers.timers import Firing
 from loquat_bot_runner.http.api import BotApi
+from loquat_bot_runner.http.deployments import DeploymentsApi
+from loquat_bot_runner.http.egress import EgressApi
+from loquat_bot_runner.http.files import FilesApi
+from loquat_bot_runner.http.runs import RunsApi
+from loquat_bot_runner.http.schedules import SchedulesApi
+from loquat_bot_runner.http.settings import SettingsApi
+from loquat_bot_runner.http.shelf import Shelf
+from loquat_bot_runner.http.versions import VersionsApi
 from loquat_bot_runner.settings import Settings
+
+_MISCONFIGURED: Final = 78  # EX_CONFIG of sysexits.h: starting it again changes nothing
+_ADVICE: Final = "docs/adr/0009-the-sandbox.md says what each level needs; LOQUAT_MIN_ISOLATION is the least that is accepted"
 
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGTERM."""
     async with Lifecycle(settings.drain_seconds) as life:
+        sandbox = await _sandbox(settings, life)
         service = await Service.start(life, settings, "bot-runner", "loquat_bot_runner.migrations")
-        _say_isolation(settings, service)
+        _show_isolation(sandbox, service)
         pools = ProjectPools(
             as_service(settings.tenant_clusters, "loquat_bot_runner", statements=settings.prepared_statements),
             cap=settings.project_connections,
@@ -53,35 +90,37 @@ async def serve(settings: Settings) -> None:
             life.spawn(name, table.run())
             await life.until(table.caught_up())
         directory, deployed = Directory(directory_table), Deployed(deployments)
-        store, runs, failpoints = Store(service.pool), ProjectRuns(pools), Failpoints(settings.failpoints_dir)
-        settings.bundles.mkdir(parents=True, exist_ok=True)
-        workers = Workers(
-            store,
-            Credentials(provisioner),
-            settings.bundles,
-            most=settings.workers,
-            idle=settings.worker_idle,
-            limit=settings.call_limit,
-            memory=settings.worker_memory,
-        )
-        life.on_stop("bots", workers.close)
-        life.spawn("idle bots", workers.run())
-        life.spawn("bots' logs", workers.write_logs())
-        inbox = Inbox(runs, workers, store, directory, deployed, bus, failpoints, lambda: datetime.now(UTC))
+        secrets = Secrets(service.pool, KeyRing.from_json(settings.key_ring or ""))
+        store, runs, failpoints = Store(service.pool, secrets.redacted), ProjectRuns(pools), Failpoints(settings.failpoints_dir)
+        policies = Policies(service.pool)
+        workers = _workers(settings, life, sandbox, store, Credentials(provisioner), deployed, policies)
+        gate, index = Gate(workers, Usage(pools), Versions(service.pool)), DueIndex(service.pool)
+        firing, syncing = _clockwork(life, service, gate, index, pools, directory, bus, failpoints)
+        syncing.listens(directory_table, deployments)
+        timed = Timed(index, runs, bus, failpoints, _now, store.log, firing.nearer)
+        inbox = Inbox(runs, workers, store, directory, deployed, bus, failpoints, _now, secrets, timed)
         subscription = bus.subscribe("bot-runner", [INBOX], inbox.handle)
         deployed.guards(subscription)
         service.follow(life, "inbox", subscription)
-        publisher = Publisher(bus, store, lambda: datetime.now(UTC))
+        publisher = Publisher(bus, Pointers(service.pool), _now)
+        canaries = Canaries(service.pool, Pointers(service.pool), publisher, deployed.suspects)
         life.spawn("untold deployments", publisher.run())
+        life.spawn("canaries", canaries.run())
+        life.spawn("retention", Retention(store, Versions(service.pool), settings.runs_days).run())
         letters = DeadLetters(service.pool)
 
         async def forget(project: str) -> None:
             await bus.remove(DEPLOYMENTS, project=project, lane="bot")
             await letters.forget(project)
+            await policies.forget(project)
             await store.forget(project)
 
         life.spawn("departures", Departures(directory_table, store.projects, forget).run())
-        api = BotApi(store, publisher, runs, letters, directory, internal_auth(Verifier(settings.trusted_keys, "bot-runner")))
+        api = BotApi(runs, letters, directory, internal_auth(Verifier(settings.trusted_keys, "bot-runner")))
+        for part in _bots(service, gate, publisher, canaries, store, policies, directory):
+            part.add_to(api.api)
+        SettingsApi(Configurations(pools), secrets, Pointers(service.pool), gate, directory).add_to(api.api)
+        SchedulesApi(Automations(pools), index, syncing, directory, bus, _now).add_to(api.api)
         DeadLetterApi(letters, Discards(directory, runs).mark).add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)
@@ -89,11 +128,101 @@ async def serve(settings: Settings) -> None:
         await life.until_signalled()
 
 
-def _say_isolation(settings: Settings, service: Service) -> None:
-    """Level 0: processes, limits, perhaps users of their own; no boundary. Never silently."""
-    if settings.environment == "production" and not settings.allow_isolation_none:
-        raise OSError("isolation level 0 protects nobody from a bot: set LOQUAT_ALLOW_ISOLATION_NONE=true if all bots are your own")
-    users = own_users()
-    service.health.note("isolation", f"level 0 (none): own process and limits per project, own user: {'yes' if users else 'no'}")
-    metrics.bot_isolation.set(0)
-    get_logger().warning("bots.isolation", level=0, own_user=users)
+class Part(Protocol):
+    """Some operations of the bot API."""
+
+    def add_to(self, api: Api) -> None:
+        """Adds the routes."""
+        ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _clockwork(
+    life: Lifecycle,
+    service: Service,
+    gate: Gate,
+    index: DueIndex,
+    pools: ProjectPools,
+    directory: Directory,
+    bus: Bus,
+    failpoints: Failpoints,
+) -> tuple[Firing, Syncing]:
+    """What fires timers and schedules, and what keeps schedules in line with deployments."""
+    firing = Firing(index, directory, bus, failpoints, _now)
+    syncing = Syncing(index, Automations(pools), Pointers(service.pool), gate, directory, failpoints, _now, firing.nearer)
+    life.spawn("timers", firing.run())
+    life.spawn("schedules", syncing.run())
+    return firing, syncing
+
+
+def _bots(
+    service: Service, gate: Gate, publisher: Publisher, canaries: Canaries, store: Store, policies: Policies, directory: Directory
+) -> Sequence[Part]:
+    """Versions, deployments, the draft, runs."""
+    versions, drafts, pointers = Versions(service.pool), Drafts(service.pool), Pointers(service.pool)
+    shelf = Shelf(versions, drafts, Aside())
+    deployments = DeploymentsApi(versions, pointers, publisher, canaries, gate, shelf, directory)
+    return VersionsApi(versions, pointers, shelf), deployments, FilesApi(drafts), RunsApi(store), EgressApi(policies, directory)
+
+
+def _workers(
+    settings: Settings,
+    life: Lifecycle,
+    sandbox: Sandbox,
+    store: Store,
+    credentials: Credentials,
+    deployed: Deployed,
+    policies: Policies,
+) -> Workers:
+    """Bots, and what is served at their doors."""
+    names = Names()
+    life.on_stop("names", _soon(names.close))
+    room, limits = Room(settings.bot_connections), Limits(memory=settings.worker_memory)
+    workers = Workers(
+        store,
+        Bundles(store, settings.bundles),
+        Housing(sandbox, credentials, limits, room, Outside(names.lookup, Guard(settings.own_networks)), policies.of, policies.seen),
+        most=settings.workers,
+        idle=settings.worker_idle,
+        limit=settings.call_limit,
+        processor=settings.call_processor,
+        in_use=deployed.in_use,
+    )
+    life.on_stop("bots", workers.close)
+    life.spawn("idle bots", workers.run())
+    life.spawn("busy bots", workers.watch())
+    life.spawn("bots' destinations", policies.run())
+    life.spawn("bots' logs", workers.write_logs())
+    return workers
+
+
+async def _sandbox(settings: Settings, life: Lifecycle) -> Sandbox:
+    """At the highest level that this machine gives, found by trying. Below the least that is wanted nothing is run, and what is missing is said."""
+    settings.bundles.mkdir(parents=True, exist_ok=True)
+    measured = await measure(settings.bundles)
+    sandbox, log = measured.sandbox, get_logger()
+    life.on_stop("sandbox", sandbox.close)
+    say = log.info if sandbox.level > Level.NONE else log.warning
+    say("bots.isolation", **sandbox.report(), missing=measured.missing)
+    if sandbox.level < settings.least_isolation:
+        log.error(
+            "bots.isolation_too_low", isolation=int(sandbox.level), least=settings.least_isolation, missing=measured.missing, advice=_ADVICE
+        )
+        raise SystemExit(_MISCONFIGURED)
+    return sandbox
+
+
+def _show_isolation(sandbox: Sandbox, service: Service) -> None:
+    metrics.bot_isolation.set(sandbox.level)
+    service.health.note("isolation", " ".join(f"{name}={value}" for name, value in sandbox.report().items()))
+    service.health.add("sandbox", sandbox.start)
+
+
+def _soon(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def step() -> None:
+        close()
+
+    return step

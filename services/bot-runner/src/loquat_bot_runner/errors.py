@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 
 class CallFailed(Exception):
     """A call of bot code did not succeed."""
@@ -9,6 +11,8 @@ class CallFailed(Exception):
     def __init__(self, error: str, trace: str = "") -> None:
         super().__init__(error)
         self.error, self.trace = error, trace
+        self.run: UUID | None = None
+        """The row that tells of it."""
 
 
 class BotError(CallFailed):

@@ -59,7 +59,7 @@ async def test_a_hundred_databases_come_forward_few_at_a_time_and_one_that_fails
     sitting = await sat_on.login("bot")
     await sitting.execute("BEGIN; SELECT count(*) FROM public.contacts")
     root = await broken.root()
-    await root.execute("ALTER TABLE public.contacts ADD COLUMN language text")
+    await root.execute("ALTER TABLE public.contacts ADD COLUMN pronouns text")
 
     attempts = Attempts(shapes(tenants, next_release()))
     sweep = Sweep(store, VERSION, attempts.attempt, CONCURRENCY)
@@ -90,7 +90,7 @@ async def test_a_hundred_databases_come_forward_few_at_a_time_and_one_that_fails
 
 async def comes_forward_when_mended(store: Store, sweep: Sweep, root: Connection) -> None:
     assert await sweep.once() == 0, "not before its time"
-    await root.execute("ALTER TABLE public.contacts DROP COLUMN language")
+    await root.execute("ALTER TABLE public.contacts DROP COLUMN pronouns")
     await store._pool.execute("UPDATE databases SET next_at = now()")
     assert await sweep.once() == 1
     told = await store.progress(VERSION)

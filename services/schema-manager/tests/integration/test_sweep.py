@@ -43,7 +43,7 @@ async def project(tenants: Tenants) -> AsyncGenerator[Project]:
     await tenants.drop(made)
 
 
-NEXT = "ALTER TABLE public.contacts ADD COLUMN language text; CREATE INDEX contacts_language__lq ON public.contacts (language)"
+NEXT = "ALTER TABLE public.contacts ADD COLUMN pronouns text; CREATE INDEX contacts_pronouns__lq ON public.contacts (pronouns)"
 
 
 def release(sql: str = NEXT) -> list[Migration]:
@@ -147,7 +147,7 @@ async def test_two_replicas_bring_every_database_forward_once(tenants: Tenants, 
     await asyncio.gather(*(r.once() for r in replicas))
     assert sorted(t.database for t in attempts.targets) == sorted(p.database for p in projects)
     for project in projects:
-        assert "language" in await columns(project)
+        assert "pronouns" in await columns(project)
         await tenants.drop(project)
 
 
@@ -220,7 +220,7 @@ async def test_a_lock_of_the_platforms_own_is_respected_and_the_database_left_fo
 async def test_a_migration_that_fails_on_one_database_does_not_keep_the_others(tenants: Tenants, store: Store) -> None:
     broken, sound = await tenants.project(), await tenants.project()
     editor = await broken.login("editor")
-    await editor.execute("CREATE TABLE public.contacts_language__lq ()")
+    await editor.execute("CREATE TABLE public.contacts_pronouns__lq ()")
     version = shapes(tenants).version
     sweep = Sweep(store, version, shapes(tenants).bring_forward, 2)
     for project in (broken, sound):
@@ -229,8 +229,8 @@ async def test_a_migration_that_fails_on_one_database_does_not_keep_the_others(t
     failing = (await store.progress(version)).failing
     assert [(f.target, f.version, f.attempts) for f in failing] == [(target_of(broken), 0, 1)]
     assert failing[0].reason.startswith("a migration failed there: DuplicateTableError")
-    assert "language" not in await columns(broken), "a migration that fails leaves nothing"
-    assert "language" in await columns(sound)
+    assert "pronouns" not in await columns(broken), "a migration that fails leaves nothing"
+    assert "pronouns" in await columns(sound)
     for project in (broken, sound):
         await tenants.drop(project)
 
@@ -262,12 +262,12 @@ async def provisioner_with(tenants: Tenants, project: Project, asked: list[str])
 @pytest.mark.parametrize(
     "squat",
     [
-        "CREATE TABLE public.mine (id int); CREATE INDEX contacts_language__lq ON public.mine (id)",
-        "CREATE TABLE public.contacts_language__lq ()",
-        "CREATE VIEW public.contacts_language__lq AS SELECT 1 AS one",
-        "CREATE SEQUENCE public.contacts_language__lq",
-        "CREATE TYPE public.contacts_language__lq AS (a int)",
-        "CREATE MATERIALIZED VIEW public.contacts_language__lq AS SELECT 1 AS one",
+        "CREATE TABLE public.mine (id int); CREATE INDEX contacts_pronouns__lq ON public.mine (id)",
+        "CREATE TABLE public.contacts_pronouns__lq ()",
+        "CREATE VIEW public.contacts_pronouns__lq AS SELECT 1 AS one",
+        "CREATE SEQUENCE public.contacts_pronouns__lq",
+        "CREATE TYPE public.contacts_pronouns__lq AS (a int)",
+        "CREATE MATERIALIZED VIEW public.contacts_pronouns__lq AS SELECT 1 AS one",
     ],
     ids=["index", "table", "view", "sequence", "type", "materialized view"],
 )
@@ -280,7 +280,7 @@ async def test_a_name_that_a_tenant_took_is_freed_through_the_editors_login(tena
     assert asked == [f"/internal/projects/{project.project_id}/credentials/editor"]
     root = await project.root()
     rows = await root.fetch(
-        "SELECT relname, relowner::regrole::text AS owner FROM pg_class WHERE relname ~ '(squatter_|contacts_language__lq)'"
+        "SELECT relname, relowner::regrole::text AS owner FROM pg_class WHERE relname ~ '(squatter_|contacts_pronouns__lq)'"
     )
     assert {r["relname"].partition("_")[0]: r["owner"].strip('"') for r in rows} == {
         "squatter": project.names.owner,

@@ -61,6 +61,12 @@ async def test_each_function_has_exactly_the_callers_that_the_design_names(proje
         "whoami": {"loquat_service"},
         "open_project": {"loquat_provisioner"},
         "renew_project": {"loquat_provisioner"},
+        "name_bot": {"loquat_provisioner"},
+        **{name: {runner} for name in ("context_of", "configure", "unconfigure", "configuration", "secrets_changed")},
+        **{name: {runner} for name in ("timed_of", "timers_armed", "clear_sends")},
+        **{name: {runner} for name in ("begin_event", "fail_event", "ask_of", "holder_of", "settings", "change_settings")},
+        **{name: {runner} for name in ("sync_automations", "automations", "turn_automation", "automation_history")},
+        **{name: {owner} for name in ("memory_get", "memory_set", "memory_increment", "memory_delete")},
     }
 
 
@@ -78,7 +84,7 @@ async def test_no_function_looks_anywhere_but_in_the_catalog_for_a_name(project:
 
 
 @pytest.mark.promise("P5")
-async def test_a_project_may_read_three_tables_call_one_function_and_nothing_else(project: Project) -> None:
+async def test_a_project_may_read_three_tables_call_its_bots_five_functions_and_nothing_else(project: Project) -> None:
     root = await project.root()
     rows = await root.fetch(
         "SELECT c.oid::regclass::text AS name, p.kind FROM pg_class AS c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE',"
@@ -91,7 +97,7 @@ async def test_a_project_may_read_three_tables_call_one_function_and_nothing_els
         "SELECT proname FROM pg_proc WHERE pronamespace = 'loquat'::regnamespace AND has_function_privilege($1, oid, 'EXECUTE')",
         project.names.owner,
     )
-    assert [r["proname"] for r in functions] == ["record_result"]
+    assert {r["proname"] for r in functions} == {"record_result", "memory_get", "memory_set", "memory_increment", "memory_delete"}
     assert not await root.fetchval("SELECT has_database_privilege($1, current_database(), 'TEMPORARY, CREATE')", project.names.owner)
 
 

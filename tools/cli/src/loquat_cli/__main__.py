@@ -12,7 +12,7 @@ from loquat_cli.show import console, plain
 def main() -> None:
     """Runs a command. What a person can mend is said in words, with exit code 1."""
     try:
-        build()()
+        build(sys.argv[1:])()
     except Trouble as trouble:
         console(stderr=True).print(f"[bold red]loquat:[/] {plain(trouble)}")
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -20,7 +21,10 @@ _SAY: Final = "Send a message as a contact through the simulator and print the r
 _GROUPS: Final = {
     "project": ("Projects: each has its own bot, numbers and database.", ("create", "list")),
     "number": ("WhatsApp numbers of projects.", ("connect", "list")),
-    "bot": ("Bots: make, check and test them here; deploy them to projects.", ("init", "check", "test", "deploy", "logs")),
+    "bot": (
+        "Bots: make, check and test them here; save them as drafts and versions, deploy them to projects, and see what they do.",
+        ("init", "check", "test", "deploy", "rollback", "promote", "stop", "testers", "versions", "diff", "push", "pull", "logs", "runs"),
+    ),
     "dead": (
         "Dead letters: events that were given up after several tries, and are kept.",
         ("list", "show", "redrive", "discard"),
@@ -28,8 +32,20 @@ _GROUPS: Final = {
 }
 
 
-def build() -> App:
-    """The application."""
+_HELP: Final = ("--help", "-h")
+_ELSEWHERE: Final = {
+    "bot": {
+        **dict.fromkeys(("deploy", "rollback", "promote", "stop", "testers"), "botdeploy"),
+        **dict.fromkeys(("versions", "diff"), "botversions"),
+        **dict.fromkeys(("push", "pull"), "botdraft"),
+        **dict.fromkeys(("logs", "runs"), "botlogs"),
+    }
+}
+"""Commands of a group that stand in a module of their own: one is loaded for its help."""
+
+
+def build(words: Sequence[str] = ()) -> App:
+    """The application. `words` are those of the command line: where they ask which commands there are, these are loaded for what they say of themselves."""
     app = App(
         name="loquat",
         help="WhatsApp bots on your own machine.\n\n`loquat up` starts everything here; the other commands talk to it, or to the Loquat that "
@@ -41,6 +57,9 @@ def build() -> App:
     for name, (text, commands) in _GROUPS.items():
         group = App(name=name, help=text)
         for command in commands:  # their help is their docstring: the module is loaded for it
-            group.command(f"{_COMMANDS}.{name}:{command}_{name}", name=command)
+            module = _ELSEWHERE.get(name, {}).get(command, name)
+            group.command(f"{_COMMANDS}.{module}:{command}_{name}", name=command)
+        if list(words[:1]) == [name] and set(words[1:]) <= set(_HELP):
+            group.resolved_commands()
         app.command(group)
     return app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -33,7 +33,20 @@ class Refused(Trouble):
         if place and str((problem.model_extra or {}).get("file")) not in sentence:
             sentence += f" ({', '.join(place)})"
         wrong = [f"{e.field}: {e.message}" for e in problem.errors or () if e.message not in sentence]
-        super().__init__("\n  ".join([sentence, *wrong]))
+        super().__init__("\n  ".join([sentence, *wrong, *_explained(problem.model_extra or {}, sentence)]))
+
+
+def _explained(more: Mapping[str, Any], sentence: str) -> Iterator[str]:
+    """Each flaw of a bot, each reason against a deployment, with what to do about it."""
+    for found in (*more.get("flaws", ()), *more.get("reasons", ())):
+        said = str(found.get("message") or found.get("detail") or "")
+        if len(more.get("flaws", ())) + len(more.get("reasons", ())) > 1 or said not in sentence:
+            yield f"- {said}"
+        yield from (f"    {line}" for line in str(found.get("trace") or "").splitlines())
+        if found.get("advice"):
+            yield f"  {found['advice']}"
+    if "reasons" in more and more.get("advice"):
+        yield str(more["advice"])
 
 
 class Away(Trouble):
@@ -74,9 +87,13 @@ class Rest:
         """All items of a list."""
         return [item async for page in self.pages(path, {"limit": MOST}) for item in page["items"]]
 
-    async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> Any:
+    async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None, patience: float = _LIMIT) -> Any:
         """The answer to a wish."""
-        return await self._call("POST", path, body=body, headers=headers)
+        return await self._call("POST", path, body=body, headers=headers, patience=patience)
+
+    async def put(self, path: str, body: object, *, headers: dict[str, str] | None = None) -> Any:
+        """What is there now."""
+        return await self._call("PUT", path, body=body, headers=headers)
 
     async def _call(
         self,

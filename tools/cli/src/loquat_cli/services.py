@@ -20,7 +20,7 @@ Name = Literal["gateway", "provisioner", "schema-manager", "conversation-log", "
 
 TENANTS: Final = "tenants"
 """The name of the only cluster of project databases here."""
-KEEPERS: Final = ("provisioner", "connector")
+KEEPERS: Final = ("provisioner", "connector", "bot-runner")
 """Services that seal secrets."""
 _INHERITED: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "JAVA_HOME")
 _THE_USERS_OWN: Final = ("LOQUAT_URL", "LOQUAT_API_KEY")

@@ -35,14 +35,16 @@ class Credentials:
         self._client = client
         self._known: OrderedDict[tuple[str, int], Login] = OrderedDict()
 
-    async def of(self, project: ProjectListed) -> Login:
-        """The bot's login.
+    async def of(self, project: ProjectListed, *, anew: bool = False) -> Login:
+        """The bot's login; `anew`: the one that is kept was refused.
 
         Raises:
             ProjectDatabaseAway: the provisioner does not answer, or not as it should.
             DoesNotStart: there is none.
         """
         key = (project.project_id, project.epoch)
+        if anew:
+            self._known.pop(key, None)
         if key not in self._known:
             path = f"/internal/projects/{project.project_id}/credentials/bot"
             try:

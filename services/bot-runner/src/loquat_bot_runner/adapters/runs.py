@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -11,13 +12,35 @@ import asyncpg
 from loquat_common.db import DatabaseAway, ProjectPools
 from loquat_events.projects import ProjectListed
 
-from loquat_bot_runner.ports import Begun, Committed, Hold
+from loquat_bot_runner.domain.holding import Conduct
+from loquat_bot_runner.domain.outcomes import STALE
+from loquat_bot_runner.ports import Begun, Committed, Failed, Hold, Known
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-_COMMIT: Final = "SELECT c.status, c.outbox, loquat.touched_by($1) AS touched FROM loquat.commit_run($1, $2, $3) AS c"
-_COMMIT_BEFORE_7: Final = "SELECT c.status, c.outbox, NULL::jsonb AS touched FROM loquat.commit_run($1, $2, $3) AS c"
+_CONTEXT: Final = "CASE b.todo WHEN 'run' THEN loquat.context_of(b.contact_id) END AS context"
+_TIMED: Final = "CASE WHEN b.todo IN ('run', 'done', 'held') THEN loquat.timed_of(($1->>'id')::uuid, b.todo) END AS timed"
+_BEGIN: Final = (
+    f"SELECT b.*, {_CONTEXT}, {_TIMED} FROM loquat.begin_run($1, $2) AS b",  # noqa: S608
+    f"SELECT b.*, {_CONTEXT}, NULL::jsonb AS timed FROM loquat.begin_run($1, $2) AS b",  # noqa: S608
+    "SELECT b.*, NULL::jsonb AS context, NULL::jsonb AS timed FROM loquat.begin_run($1, $2) AS b",
+)
+"""The newest first: a database that the sweep has not brought forward yet knows an older one."""
+_BEGIN_11: Final = (
+    f"SELECT b.*, CASE WHEN b.todo IN ('run', 'observe') THEN loquat.context_of(b.contact_id) END AS context, {_TIMED},"  # noqa: S608
+    " loquat.settings() AS settings, CASE b.todo WHEN 'run' THEN loquat.ask_of(b.conversation_id) END AS ask,"
+    " CASE b.todo WHEN 'done' THEN loquat.holder_of(($1->>'id')::uuid) END AS holder"
+    " FROM loquat.begin_event($1, $2, $3, $4, $5) AS b"
+)
+_FAIL: Final = "SELECT f.*, loquat.holder_of($1) AS holder FROM loquat.fail_event($1, $2, $3) AS f"
+_TOUCHED: Final = "loquat.touched_by($1) AS touched"
+_COMMIT: Final = (
+    f"SELECT c.status, c.outbox, {_TOUCHED}, loquat.timed_of($1, 'done') AS timed, loquat.holder_of($1) AS holder FROM loquat.commit_run($1, $2, $3) AS c",  # noqa: S608
+    f"SELECT c.status, c.outbox, {_TOUCHED}, loquat.timed_of($1, 'done') AS timed FROM loquat.commit_run($1, $2, $3) AS c",  # noqa: S608
+    f"SELECT c.status, c.outbox, {_TOUCHED}, NULL::jsonb AS timed FROM loquat.commit_run($1, $2, $3) AS c",  # noqa: S608
+    "SELECT c.status, c.outbox, NULL::jsonb AS touched, NULL::jsonb AS timed FROM loquat.commit_run($1, $2, $3) AS c",
+)
 
 
 class ProjectRuns:
@@ -33,10 +56,26 @@ class ProjectRuns:
         async with self._pools.acquire(project.cluster, project.database, project=project.project_id, epoch=project.epoch) as connection:
             yield connection
 
-    async def begin(self, project: ProjectListed, element: dict[str, Any], hold: Hold | None) -> Begun:
+    async def begin(
+        self,
+        project: ProjectListed,
+        element: dict[str, Any],
+        hold: Hold | None,
+        *,
+        age: timedelta | None = None,
+        redriven: bool = False,
+        observes: bool = False,
+    ) -> Begun:
         """See `ports.Runs`."""
-        async with self._connection(project) as connection:
-            row = await connection.fetchrow("SELECT * FROM loquat.begin_run($1, $2)", element, hold)
+        try:
+            async with self._connection(project) as connection:
+                try:
+                    row = await connection.fetchrow(_BEGIN_11, element, hold, age, redriven, observes)
+                except asyncpg.UndefinedFunctionError:
+                    before = hold or ("expired" if age is not None and age > STALE else None)
+                    row = await _newest(connection, _BEGIN, element, before)
+        except asyncpg.LockNotAvailableError as error:
+            raise DatabaseAway("the conversation is locked by the bot's own transaction") from error
         if row is None:
             raise DatabaseAway("begin_run gave no answer")
         return Begun(
@@ -47,21 +86,34 @@ class ProjectRuns:
             row["version"] or 0,
             row["blocked_by"],
             row["outbox"] or [],
+            _known(row["context"]),
+            row["timed"],
+            conduct=Conduct.of(row.get("settings")),
+            ask=row.get("ask"),
+            holder=row.get("holder"),
         )
 
     async def commit(self, project: ProjectListed, event: UUID, version: int | None, result: dict[str, Any] | None) -> Committed:
         """See `ports.Runs`."""
         try:
             async with self._connection(project) as connection:
-                try:
-                    row = await connection.fetchrow(_COMMIT, event, version, result)
-                except asyncpg.UndefinedFunctionError:  # a database that the sweep has not brought forward yet
-                    row = await connection.fetchrow(_COMMIT_BEFORE_7, event, version, result)
+                row = await _newest(connection, _COMMIT, event, version, result)
         except asyncpg.LockNotAvailableError as error:  # a bot sits on its own open transaction: its own conversation waits, nobody else
             raise DatabaseAway("the conversation is locked by the bot's own transaction") from error
         if row is None:
             raise DatabaseAway("commit_run gave no answer")
-        return Committed(row["status"], row["outbox"] or [], row["touched"] or {})
+        return Committed(row["status"], row["outbox"] or [], row["touched"] or {}, row["timed"] or {}, row.get("holder"))
+
+    async def fail(self, project: ProjectListed, event: UUID, run: UUID | None, reason: str) -> Failed | None:
+        """See `ports.Runs`."""
+        try:
+            async with self._connection(project) as connection:
+                row = await connection.fetchrow(_FAIL, event, run, reason)
+        except asyncpg.UndefinedFunctionError:  # a database that the sweep has not brought forward yet
+            return None
+        except asyncpg.LockNotAvailableError as error:
+            raise DatabaseAway("the conversation is locked by the bot's own transaction") from error
+        return Failed(row["status"], row["outbox"] or [], row["holder"]) if row is not None else None
 
     async def touched(self, project: ProjectListed, event: UUID) -> dict[str, int]:
         """See `ports.Runs`."""
@@ -76,8 +128,40 @@ class ProjectRuns:
         async with self._connection(project) as connection:
             await connection.execute("SELECT loquat.clear_outbox($1)", events)
 
+    async def armed(self, project: ProjectListed, timers: list[dict[str, Any]]) -> None:
+        """See `handlers.timed.TimedRows`."""
+        async with self._connection(project) as connection:
+            await connection.execute("SELECT loquat.timers_armed($1)", timers)
+
+    async def clear_sends(self, project: ProjectListed, event: UUID) -> None:
+        """See `handlers.timed.TimedRows`."""
+        async with self._connection(project) as connection:
+            await connection.execute("SELECT loquat.clear_sends($1)", event)
+
+    async def opened_at(self, project: ProjectListed, conversation: UUID) -> datetime | None:
+        """See `ports.Runs`."""
+        async with self._connection(project) as connection:
+            return await connection.fetchval("SELECT opened_at FROM public.conversations WHERE id = $1", conversation)
+
     async def ledger(self, project: ProjectListed) -> dict[str, int]:
         """The markers of P7, and `open`: what has none yet."""
         async with self._connection(project) as connection:
             row = await connection.fetchrow("SELECT * FROM loquat.ledger()")
         return dict(row) if row else {}
+
+
+async def _newest(connection: Connection, queries: Sequence[str], *arguments: Any) -> asyncpg.Record | None:
+    *newer, oldest = queries
+    for query in newer:
+        try:
+            return await connection.fetchrow(query, *arguments)
+        except asyncpg.UndefinedFunctionError:
+            continue
+    return await connection.fetchrow(oldest, *arguments)
+
+
+def _known(context: dict[str, Any] | None) -> Known | None:
+    if context is None:
+        return None
+    mark = context["secrets"]
+    return Known(context["contact"] or {}, context["config"], UUID(mark) if mark is not None else None)

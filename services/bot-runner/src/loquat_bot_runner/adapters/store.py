@@ -1,13 +1,20 @@
-"""Versions, deployments, runs and logs in the control database."""
+"""Runs and logs in the control database, and all that is kept of a project."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel
+
+from loquat_bot_runner.adapters.aside import Aside
+from loquat_bot_runner.adapters.drafts import Drafts
+from loquat_bot_runner.adapters.versions import Versions
+from loquat_bot_runner.domain.bundle import BundleRefused
+from loquat_bot_runner.errors import BotError
 
 if TYPE_CHECKING:
     import asyncpg
@@ -16,17 +23,26 @@ if TYPE_CHECKING:
 
 _LOG_LINES: Final = 2_000
 """Lines kept of a project: what a page shows and a person reads. A flood of one project costs nobody else."""
-
-
-class Deployment(BaseModel):
-    """A version put to work."""
-
-    id: UUID
-    project_id: str
-    version: str
-    deployed_by: str
-    message: str
-    deployed_at: datetime
+BATCH: Final = 1_000
+"""Rows that one statement of the retention deletes: a short lock, a short transaction."""
+FAILED: Final = "failed"
+_SAID: Final = {"error", "trace", "next_state"}
+"""What of a run is the bot's own words."""
+_RUN: Final = (
+    "event_id",
+    "version",
+    "attempt",
+    "state",
+    "next_state",
+    "outcome",
+    "replies",
+    "duration_ms",
+    "error",
+    "trace",
+    "started_at",
+    "conversation_id",
+    "queries",
+)
 
 
 class Run(BaseModel):
@@ -34,12 +50,14 @@ class Run(BaseModel):
 
     id: UUID
     event_id: UUID
+    conversation_id: UUID | None
     version: str | None
     attempt: int
     state: str | None
     next_state: str | None
     outcome: str
     replies: int
+    queries: int | None
     duration_ms: float
     error: str | None
     trace: str | None
@@ -56,42 +74,52 @@ class LogLine(BaseModel):
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs; None: whatever it is. `outcome` may be FAILED: all but `handled`."""
+
+    outcome: str | None = None
+    version: str | None = None
+    conversation: UUID | None = None
+    event: UUID | None = None
+    since: datetime | None = None
+
+
 class Store:
     """Queries of this service's own schema."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, redact: Callable[[str, str], str] = lambda _project, text: text) -> None:
+        """`redact`: words of a project's bot without its secrets. None of them is kept before."""
+        self._pool, self._redact = pool, redact
+        self._drafts, self._versions, self._aside = Drafts(pool), Versions(pool), Aside()
         self._written: dict[str, int] = {}
-
-    async def save(self, project: str, version: str, files: Mapping[str, str], author: str, message: str) -> None:
-        """Keeps a version. The same content is the same version."""
-        await self._pool.execute(
-            "INSERT INTO versions (project_id, version, files, author, message) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            project,
-            version,
-            dict(files),
-            author,
-            message,
-        )
 
     async def files(self, project: str, version: str) -> dict[str, str] | None:
         """The files of a version."""
-        return await self._pool.fetchval("SELECT files FROM versions WHERE project_id = $1 AND version = $2", project, version)
+        return await self._versions.files(project, version)
 
-    async def deploy(self, project: str, version: str, by: str, message: str) -> Deployment:
-        """Notes the deployment; `published` afterwards."""
-        row = await self._pool.fetchrow(
-            "INSERT INTO deployments (project_id, version, deployed_by, message) VALUES ($1, $2, $3, $4) RETURNING *",
-            project,
-            version,
-            by,
-            message,
-        )
-        return Deployment.model_validate(dict(row or {}))
+    async def draft(self, project: str) -> str:
+        """The version that the draft would be now; kept, so that a worker can load it.
+
+        Raises:
+            BotError: it is no bot.
+            ProjectDatabaseAway: too many are being read.
+        """
+        files = (await self._drafts.read(project)).files
+        try:
+            version = await self._aside.checked(files)
+        except BundleRefused as refused:
+            raise BotError(f"the draft is no bot: {refused.reason}") from None
+        if not await self._versions.is_kept(project, version):
+            await self._versions.keep(project, version, files)
+        return version
 
     async def projects(self) -> list[str]:
-        """All that have a version or a row of the log."""
-        query = "SELECT project_id FROM versions UNION SELECT project_id FROM runs UNION SELECT project_id FROM logs"
+        """All that have a version, a draft or a row of the log."""
+        query = (
+            "SELECT project_id FROM versions UNION SELECT project_id FROM runs UNION SELECT project_id FROM logs"
+            " UNION SELECT project_id FROM drafts UNION SELECT project_id FROM secrets UNION SELECT project_id FROM due"
+        )
         return [r["project_id"] for r in await self._pool.fetch(query)]
 
     async def forget(self, project: str) -> None:
@@ -100,58 +128,44 @@ class Store:
             for query in (
                 "DELETE FROM logs WHERE project_id = $1",
                 "DELETE FROM runs WHERE project_id = $1",
+                "DELETE FROM drafts WHERE project_id = $1",
+                "DELETE FROM secrets WHERE project_id = $1",
+                "DELETE FROM due WHERE project_id = $1",
                 "DELETE FROM deployments WHERE project_id = $1",
                 "DELETE FROM versions WHERE project_id = $1",
             ):
                 await connection.execute(query, project)
         self._written.pop(project, None)
 
-    async def unpublished(self) -> list[Deployment]:
-        """Deployments whose event a crash may have swallowed, the last of each project."""
-        query = "SELECT DISTINCT ON (project_id) * FROM deployments WHERE NOT published ORDER BY project_id, id DESC"
-        return [Deployment.model_validate(dict(r)) for r in await self._pool.fetch(query)]
-
-    async def published(self, deployment: Deployment) -> None:
-        """Its event is durable, and with it all earlier ones are history."""
-        await self._pool.execute(
-            "UPDATE deployments SET published = true WHERE project_id = $1 AND id <= $2 AND NOT published",
-            deployment.project_id,
-            deployment.id,
-        )
-
-    async def deployments(self, project: str, limit: int) -> list[Deployment]:
-        """Newest first."""
-        rows = await self._pool.fetch("SELECT * FROM deployments WHERE project_id = $1 ORDER BY id DESC LIMIT $2", project, limit)
-        return [Deployment.model_validate(dict(r)) for r in rows]
-
-    async def record_run(self, project: str, run: Mapping[str, Any]) -> None:
-        """Keeps a run."""
-        await self._pool.execute(
-            "INSERT INTO runs (project_id, event_id, version, attempt, state, next_state, outcome, replies, duration_ms, error, trace, started_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    async def record_run(self, project: str, run: Mapping[str, Any]) -> UUID | None:
+        """Keeps a run; its id."""
+        return await self._pool.fetchval(
+            f"INSERT INTO runs (project_id, {', '.join(_RUN)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING id",  # noqa: S608
             project,
-            *(
-                run.get(k)
-                for k in (
-                    "event_id",
-                    "version",
-                    "attempt",
-                    "state",
-                    "next_state",
-                    "outcome",
-                    "replies",
-                    "duration_ms",
-                    "error",
-                    "trace",
-                    "started_at",
-                )
-            ),
+            *(self._redact(project, v) if k in _SAID and isinstance(v := run.get(k), str) else run.get(k) for k in _RUN),
         )
 
-    async def runs(self, project: str, before: UUID | None, limit: int) -> list[Run]:
+    async def runs(self, project: str, before: UUID | None, limit: int, chosen: RunFilter = RunFilter()) -> list[Run]:
         """Newest first, below `before`."""
-        query = "SELECT * FROM runs WHERE project_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
-        return [Run.model_validate(dict(r)) for r in await self._pool.fetch(query, project, before, limit)]
+        asked: list[tuple[str, Any]] = [
+            ("id < ?", before),
+            ("version = ?", chosen.version),
+            ("conversation_id = ?", chosen.conversation),
+            ("event_id = ?", chosen.event),
+            ("started_at >= ?", chosen.since),
+            ("outcome = ?", chosen.outcome if chosen.outcome != FAILED else None),
+        ]
+        given = [(condition, value) for condition, value in asked if value is not None]
+        conditions = [condition.replace("?", f"${n}") for n, (condition, _) in enumerate(given, 3)]
+        if chosen.outcome == FAILED:
+            conditions.append("outcome <> 'handled'")
+        query = f"SELECT * FROM runs WHERE {' AND '.join(['project_id = $1', *conditions])} ORDER BY id DESC LIMIT $2"  # noqa: S608
+        return [Run.model_validate(dict(r)) for r in await self._pool.fetch(query, project, limit, *(value for _, value in given))]
+
+    async def run(self, project: str, run: UUID) -> Run | None:
+        """One run."""
+        row = await self._pool.fetchrow("SELECT * FROM runs WHERE project_id = $1 AND id = $2", project, run)
+        return Run.model_validate(dict(row)) if row is not None else None
 
     async def log(self, project: str, event: UUID | None, level: str, lines: list[str]) -> None:
         """Adds lines, and now and then drops those beyond the limit."""
@@ -160,7 +174,7 @@ class Store:
             project,
             event,
             level,
-            lines,
+            [self._redact(project, line) for line in lines],
         )
         written = self._written[project] = self._written.get(project, 0) + len(lines)
         if written >= _LOG_LINES // 10:
@@ -171,7 +185,36 @@ class Store:
                 _LOG_LINES,
             )
 
-    async def logs(self, project: str, before: int | None, limit: int) -> list[LogLine]:
-        """Newest first, below `before`."""
-        query = "SELECT * FROM logs WHERE project_id = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
-        return [LogLine.model_validate(dict(r)) for r in await self._pool.fetch(query, project, before, limit)]
+    async def logs(
+        self, project: str, before: int | None, limit: int, *, after: int | None = None, event: UUID | None = None
+    ) -> list[LogLine]:
+        """Newest first, below `before`; with `after`, those that follow it, oldest first: what a tail shows next."""
+        order = "ASC" if after is not None else "DESC"
+        query = (
+            "SELECT * FROM logs WHERE project_id = $1 AND ($2::bigint IS NULL OR id < $2) AND ($4::bigint IS NULL OR id > $4)"  # noqa: S608
+            f" AND ($5::uuid IS NULL OR event_id = $5) ORDER BY id {order} LIMIT $3"
+        )
+        return [LogLine.model_validate(dict(r)) for r in await self._pool.fetch(query, project, before, limit, after, event)]
+
+    async def sweep_runs(self, days: int) -> int:
+        """Forgets one batch of runs older than that, the oldest first; how many. The id begins with the time: no other index is read."""
+        done: str = await self._pool.execute(
+            "DELETE FROM runs WHERE id IN (SELECT r.id FROM runs AS r ORDER BY r.id LIMIT $2)"
+            " AND uuid_extract_timestamp(id) < now() - make_interval(days => $1)",
+            days,
+            BATCH,
+        )
+        return _count(done)
+
+    async def sweep_logs(self, days: int) -> int:
+        """The same for lines of logs."""
+        done: str = await self._pool.execute(
+            "DELETE FROM logs WHERE id IN (SELECT l.id FROM logs AS l ORDER BY l.id LIMIT $2) AND at < now() - make_interval(days => $1)",
+            days,
+            BATCH,
+        )
+        return _count(done)
+
+
+def _count(tag: str) -> int:
+    return int(tag.rpartition(" ")[2])

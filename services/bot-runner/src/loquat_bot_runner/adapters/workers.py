@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 from uuid import UUID
 
+import msgspec
+from loquat import protocol
 from loquat_common import metrics
 from loquat_common.logs import get_logger
+from loquat_events.projects import ProjectListed
 
-from loquat_bot_runner.adapters.confine import Limits
-from loquat_bot_runner.adapters.credentials import Credentials
+from loquat_bot_runner.adapters.bundles import Bundles
+from loquat_bot_runner.adapters.housing import Housing
 from loquat_bot_runner.adapters.store import Store
 from loquat_bot_runner.adapters.worker import Worker
+from loquat_bot_runner.domain.configuration import Setting
+from loquat_bot_runner.domain.gate import Loaded
 from loquat_bot_runner.domain.replies import checked
-from loquat_bot_runner.errors import BotError, CallFailed, DoesNotStart
+from loquat_bot_runner.domain.schedules import declared
+from loquat_bot_runner.errors import CallFailed, ProjectDatabaseAway
 from loquat_bot_runner.ports import Task
 
 _SWEEP: Final = 15.0
+_WATCH: Final = 0.1  # seconds; a look costs 30 us and only at busy workers
+_MOST_QUERIES: Final = 2**31 - 1  # that are noted: the number is the bot's own word
+_LOADING: Final = 4  # versions that are loaded at once to hear what they declare
+_PATIENCE: Final = 25.0  # seconds until one's turn: two that do not load in time may be before it
+_MOST_BLIND: Final = 10_000  # versions that are remembered so; one that is forgotten is asked again
 _WAITING_LINES: Final = 10_000  # log lines not yet written, of all projects
 _WAITING_LINES_OF_ONE: Final = 500  # of one; beyond it the newest are dropped and that is said
 
@@ -30,12 +40,29 @@ _WAITING_LINES_OF_ONE: Final = 500  # of one; beyond it the newest are dropped a
 class Workers:
     """See `ports.Bots`."""
 
-    def __init__(self, store: Store, credentials: Credentials, folder: Path, *, most: int, idle: float, limit: float, memory: int) -> None:
-        self._store, self._credentials, self._folder = store, credentials, folder
-        self._most, self._idle, self._limit, self._memory = most, idle, limit, memory
+    def __init__(
+        self,
+        store: Store,
+        bundles: Bundles,
+        housing: Housing,
+        *,
+        most: int,
+        idle: float,
+        limit: float,
+        processor: float = 5.0,
+        in_use: Callable[[str], Collection[str]] = lambda _: (),
+    ) -> None:
+        """`in_use`: the versions of a project that somebody is answered by; the last one that was called stays besides.
+
+        `limit` and `processor`: seconds, and seconds of processor time, of one call.
+        """
+        self._store, self._bundles, self._housing = store, bundles, housing
+        self._most, self._idle, self._limit, self._processor = most, idle, limit, processor
+        self._in_use, self._loading = in_use, asyncio.Semaphore(_LOADING)
         self._workers: dict[tuple[str, str], Worker] = {}
         self._leaving: list[Worker] = []
         self._gates: dict[str, asyncio.Lock] = {}
+        self._blind: set[str] = set()  # versions that want to see nothing of what people hold; a version never changes
         self._lines: asyncio.Queue[tuple[str, UUID | None, str, str]] = asyncio.Queue(_WAITING_LINES)
         self._waiting: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
@@ -47,15 +74,20 @@ class Workers:
         outcome = "ok"
         try:
             worker = await self._worker(task)
-            result = await worker.call(
+            handled = await worker.handled(
                 self._limit,
                 event=task.event,
                 contact=task.contact,
                 conversation=task.conversation,
                 state=task.state,
                 version=task.state_version,
+                config=dict(task.config),
+                secrets=dict(task.secrets),
+                observing=task.observing,
+                join_texts=task.join_texts,
+                ask=task.ask,
             )
-            return checked(result)
+            return {**checked(handled.result), "queries": min(max(handled.queries, 0), _MOST_QUERIES)}
         except CallFailed as failure:
             outcome = type(failure).__name__
             self._note(task.project.project_id, UUID(task.event["id"]), "error", f"{failure.error}\n{failure.trace}".strip())
@@ -64,38 +96,62 @@ class Workers:
             metrics.bot_calls.labels(outcome).inc()
             metrics.bot_call_seconds.observe(time.perf_counter() - started)
 
+    def observes(self, project: str) -> bool:
+        """See `ports.Bots`."""
+        return any(version not in self._blind for version in self._in_use(project))
+
     async def _worker(self, task: Task) -> Worker:
         key = (task.project.project_id, task.version)
         worker = self._workers.get(key)
-        if worker is not None and not worker.dead:
+        if worker is not None and not (worker.dead or worker.worn):
             return worker
         async with self._gates.setdefault(key[0], asyncio.Lock()):
             worker = self._workers.get(key)
-            if worker is None or worker.dead:
+            if worker is None or worker.dead or worker.worn:
                 worker = await self._start(task)
             return worker
 
     async def _start(self, task: Task) -> Worker:
         project, version = task.project.project_id, task.version
         await self._make_room()
-        folder = await self._unpacked(project, version)
-        login = await self._credentials.of(task.project)
-        database = f"postgresql://{quote(login.user)}:{quote(login.password)}@{login.host}:{login.port}/{quote(login.database)}"
-        worker = Worker(project, Limits(self._memory), lambda _, level, text: self._note(project, None, level, text))
-        try:
-            await self._started(worker, folder, database)
-        except OSError as error:
-            raise BotError(f"no process could be started: {error.strerror}") from error
-        self._leaving += [w for (p, _), w in self._workers.items() if p == project]
-        self._workers = {k: w for k, w in self._workers.items() if k[0] != project}
+        folder = await self._bundles.of(project, version)
+        worker, ready = await self._started(task.project, folder)
+        if not ready.observes:
+            if len(self._blind) >= _MOST_BLIND:
+                self._blind.clear()
+            self._blind.add(version)
+        kept = set(self._in_use(project)) - {version}
+        replaced = [k for k in self._workers if k[0] == project and k[1] not in kept]
+        self._leaving += [self._workers.pop(k) for k in replaced]
         self._workers[project, version] = worker
         await self._see_off()
         return worker
 
-    async def _started(self, worker: Worker, folder: Path, database: str) -> None:
-        """A start that fails or is cancelled leaves no process behind."""
+    async def load(self, project: ProjectListed, version: str) -> Loaded:
+        """See `ports.Loads`. What it prints meanwhile goes to the project's log, as that of a deployed bot."""
         try:
-            await worker.start(folder, database)
+            async with asyncio.timeout(_PATIENCE):
+                await self._loading.acquire()
+        except TimeoutError:
+            raise ProjectDatabaseAway("too many versions are being loaded") from None
+        try:
+            worker, ready = await self._started(project, await self._bundles.of(project.project_id, version))
+            await asyncio.shield(worker.kill())
+        finally:
+            self._loading.release()
+        settings = {s.key: Setting(s.key, s.kind, s.nullable, s.help) for s in ready.settings}
+        needs = {need.table: tuple(need.columns) for need in ready.needs}
+        return Loaded(tuple(ready.states), needs, settings, tuple(declared([msgspec.structs.asdict(s) for s in ready.schedules])))
+
+    async def _started(self, project: ProjectListed, folder: Path) -> tuple[Worker, protocol.Ready]:
+        """A start that fails or is cancelled leaves no process behind."""
+
+        def write(event: str | None, level: str, text: str) -> None:
+            self._note(project.project_id, UUID(event) if event is not None else None, level, text)
+
+        worker, database = await self._housing.worker(project, folder, write)
+        try:
+            return worker, await worker.start(database)
         except BaseException:
             await asyncio.shield(worker.kill())
             raise
@@ -107,16 +163,6 @@ class Workers:
         metrics.bot_workers.set(len(self._workers) + len(self._leaving))
         for worker in over:
             await worker.kill()
-
-    async def _unpacked(self, project: str, version: str) -> Path:
-        folder = self._folder / version
-        if folder.exists():
-            return folder
-        files = await self._store.files(project, version)
-        if files is None:
-            raise DoesNotStart(f"there is no version {version[:12]}")
-        await asyncio.to_thread(_unpack, files, folder)
-        return folder
 
     async def _make_room(self) -> None:
         """The longest-resting worker makes room; a busy one never does."""
@@ -131,9 +177,16 @@ class Workers:
             await asyncio.sleep(_SWEEP)
             now = time.monotonic()
             for key, worker in list(self._workers.items()):
-                if worker.dead or (not worker.busy and now - worker.used_at > self._idle):
+                if worker.dead or (not worker.busy and (worker.worn or now - worker.used_at > self._idle)):
                     self._leaving.append(self._workers.pop(key))
             await self._see_off()
+
+    async def watch(self) -> None:
+        """Looks at what busy workers take of the machine, for ever."""
+        while True:
+            await asyncio.sleep(_WATCH)
+            for worker in (*self._workers.values(), *self._leaving):
+                worker.watch(self._processor)
 
     async def write_logs(self) -> None:
         """Writes what bots say into the project's log, for ever."""
@@ -162,18 +215,3 @@ class Workers:
         """Ends all."""
         workers, self._workers, self._leaving = [*self._workers.values(), *self._leaving], {}, []
         await asyncio.gather(*(w.kill() for w in workers))
-
-
-def _unpack(files: dict[str, str], folder: Path) -> None:
-    making = folder.with_name(f"{folder.name}.{time.monotonic_ns()}")
-    for path, content in files.items():
-        target = making / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(content)
-        target.chmod(0o444)
-    for made in (making, *(p for p in making.rglob("*") if p.is_dir())):
-        made.chmod(0o755)
-    try:
-        making.rename(folder)
-    except OSError:
-        shutil.rmtree(making)  # another task was first; the content is the same

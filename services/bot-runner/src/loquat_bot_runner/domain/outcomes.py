@@ -19,7 +19,7 @@ from loquat_bot_runner.errors import (
 )
 
 STALE: Final = timedelta(hours=24)
-"""A message older than this when its turn comes is recorded and not answered: nobody waits for the answer any more."""
+"""Where a project has set nothing else: a message older than this when its turn comes is recorded and not answered, as nobody waits for it."""
 _TRIES: Final = 3
 _TIMEOUT_TRIES: Final = 2  # a slow service outside may have recovered
 _AWAY: Final = 5.0

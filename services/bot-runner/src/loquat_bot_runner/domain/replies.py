@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+import re
+from typing import Any, Final, cast
+from uuid import UUID
 
 from loquat_events.conversations import Outgoing
 from pydantic import ValidationError
@@ -13,7 +15,17 @@ from loquat_bot_runner.errors import ProtocolViolated
 _MOST: Final = 50
 _LONGEST_STATE: Final = 60
 _LARGEST: Final = 256 << 10
-_KEYS: Final = {"replies", "state", "end"}
+_KEYS: Final = {"replies", "state", "end", "contact", "timers", "sends", "hold", "ask"}
+_TIMER: Final = {"name", "at", "data", "until_answer"}
+_TIME: Final = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00")
+MOST_TIMERS: Final = 20
+MOST_SENDS: Final = 500
+_LARGEST_NOTES: Final = 60 << 10
+_LONGEST_NOTE: Final = 1000
+_LONGEST_SPAN: Final = 366 * 86_400  # seconds
+_NOTED: Final = ("name", "language", "attributes")
+_LONGEST_NAME: Final = 200
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,3}")
 
 
 def checked(result: dict[str, Any]) -> dict[str, Any]:
@@ -33,4 +45,95 @@ def checked(result: dict[str, Any]) -> dict[str, Any]:
         said = [Outgoing.model_validate(r).model_dump(exclude_none=True) for r in replies]  # pyright: ignore[reportUnknownVariableType]
     except ValidationError:
         raise ProtocolViolated("a reply has another shape") from None
-    return {"replies": said, **({"state": state} if state is not None else {}), **({"end": True} if end else {})}
+    contact, sends = _contact(result.get("contact")), [_send(s) for s in _listed(result.get("sends"), MOST_SENDS)]
+    timers = [_timer(t) for t in _listed(result.get("timers"), MOST_TIMERS)]
+    return {
+        "replies": said,
+        **({"state": state} if state is not None else {}),
+        **({"end": True} if end else {}),
+        **({"contact": contact} if contact else {}),
+        **({"timers": timers} if timers else {}),
+        **({"sends": sends} if sends else {}),
+        **_held(result),
+    }
+
+
+def _held(result: dict[str, Any]) -> dict[str, Any]:
+    """A handover to people, and the notes of a question, as the database takes them."""
+    made: dict[str, Any] = {}
+    for key, known in (("hold", {"seconds", "note"}), ("ask", None)):
+        given: Any = result.get(key)
+        if given is None:
+            continue
+        text = json.dumps(given)
+        if (
+            not isinstance(given, dict)
+            or (known is not None and not given.keys() <= known)  # pyright: ignore[reportUnknownMemberType]
+            or len(text) > _LARGEST_NOTES
+            or "\\u0000" in text
+            or not _is_span(given.get("seconds"))  # pyright: ignore[reportUnknownMemberType]
+        ):
+            raise ProtocolViolated(f"what it says of {key} has another shape")
+        made[key] = given
+    note = made.get("hold", {}).get("note")
+    if note is not None and not (isinstance(note, str) and len(note) <= _LONGEST_NOTE):
+        raise ProtocolViolated("the note has another shape")
+    return made
+
+
+def _is_span(given: Any) -> bool:
+    return given is None or (isinstance(given, int | float) and not isinstance(given, bool) and 1 <= given <= _LONGEST_SPAN)
+
+
+def _listed(given: Any, most: int) -> list[Any]:
+    if given is None:
+        return []
+    if not isinstance(given, list) or len(given) > most:  # pyright: ignore[reportUnknownArgumentType]
+        raise ProtocolViolated("timers or sends have another shape")
+    return cast("list[Any]", given)
+
+
+def _send(given: Any) -> dict[str, Any]:
+    """A message of a schedule to a contact."""
+    try:
+        known = {str(k): v for k, v in given.items()}
+        contact = UUID(known.pop("contact_id"))
+        return {"contact_id": str(contact), **Outgoing.model_validate(known).model_dump(exclude_none=True)}
+    except (AttributeError, KeyError, TypeError, ValueError):  # pydantic's is a ValueError
+        raise ProtocolViolated("a send has another shape") from None
+
+
+def _timer(given: Any) -> dict[str, Any]:
+    """A timer that is set, or cancelled."""
+    known: dict[str, Any] = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+    name, at, data = known.get("name"), known.get("at"), known.get("data")
+    text = json.dumps(data)
+    if (
+        not known.keys() <= _TIMER
+        or not (isinstance(name, str) and 1 <= len(name) <= _LONGEST_STATE and "\0" not in name)
+        or not (at is None or (isinstance(at, str) and _TIME.fullmatch(at)))
+        or not isinstance(known.get("until_answer", False), bool)
+        or len(text) > _LARGEST
+        or "\\u0000" in text
+    ):
+        raise ProtocolViolated("a timer has another shape")
+    return known
+
+
+def _contact(given: Any) -> dict[str, Any] | None:
+    """What is noted of the contact, as the database takes it."""
+    if given is None:
+        return None
+    known: dict[str, Any] = cast("dict[str, Any]", given) if isinstance(given, dict) else {"none": None}
+    name, language, attributes = (known.get(k) for k in _NOTED)
+    text = json.dumps(attributes)
+    if (
+        not known.keys() <= set(_NOTED)
+        or not (name is None or (isinstance(name, str) and 1 <= len(name) <= _LONGEST_NAME and "\0" not in name))
+        or not (language is None or (isinstance(language, str) and _LANGUAGE.fullmatch(language)))
+        or not (attributes is None or isinstance(attributes, dict))
+        or len(text) > _LARGEST
+        or "\\u0000" in text
+    ):
+        raise ProtocolViolated("what is noted of the contact has another shape")
+    return known

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from loquat_common import metrics
-from loquat_common.bus.port import Bus, Defer, Done, Outcome, Received, Retry
+from loquat_common.bus.port import Bus, Dead, Defer, Done, Outcome, Received, Retry
 from loquat_common.db import WrongDatabase
 from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
-from loquat_events.conversations import ConversationChanged, MessageQueued, MessageReceived, SendOrdered
-from loquat_events.elements import clean, inbound
+from loquat_events.conversations import (
+    ConversationChanged,
+    HoldOrdered,
+    MessageQueued,
+    MessageReceived,
+    PersonUpdateReceived,
+    ScheduleFired,
+    SendOrdered,
+    TimerFired,
+)
+from loquat_events.elements import inbound
 from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.ids import change_id
 from loquat_events.projects import ProjectListed, TableChanged
 
 from loquat_bot_runner.adapters.deployments import Deployed
+from loquat_bot_runner.adapters.secrets import Secrets
 from loquat_bot_runner.adapters.store import Store
-from loquat_bot_runner.domain.outcomes import after, too_old
-from loquat_bot_runner.errors import CallFailed, DoesNotStart, Superseded
-from loquat_bot_runner.ports import Begun, Bots, Committed, Hold, Runs, Task
+from loquat_bot_runner.domain.holding import holding, sending, silenced
+from loquat_bot_runner.domain.outcomes import after
+from loquat_bot_runner.domain.pointer import DRAFT, Choice, choose, needs_opening
+from loquat_bot_runner.errors import BotError, CallFailed, DoesNotStart, ProjectDatabaseAway, Superseded
+from loquat_bot_runner.handlers.tasks import task_of
+from loquat_bot_runner.handlers.timed import Timed
+from loquat_bot_runner.ports import Begun, Bots, Committed, Hold, Known, Runs
 
 _ROUNDS: Final = 5  # a conversation that others move as often within one event comes back a little later
 _NOT_YET: Final = 1.0
+_SOON: Final = 0.2
 
 
 class Inbox:
@@ -42,8 +57,11 @@ class Inbox:
         bus: Bus,
         failpoints: Failpoints,
         clock: Callable[[], datetime],
+        secrets: Secrets,
+        timed: Timed,
     ) -> None:
-        self._runs, self._bots, self._store = runs, bots, store
+        self._timed = timed
+        self._runs, self._bots, self._store, self._secrets = runs, bots, store, secrets
         self._directory, self._deployed, self._bus = directory, deployed, bus
         self._failpoints, self._clock = failpoints, clock
 
@@ -61,7 +79,8 @@ class Inbox:
         except CallFailed as failure:
             if isinstance(failure, DoesNotStart):
                 self._deployed.refuses(project.project_id)
-            return after(failure, received.attempts)
+            outcome = after(failure, received.attempts)
+            return await self._given_up(project, received.event, failure, outcome) if isinstance(outcome, Dead) else outcome
         except WrongDatabase:
             return Defer(_NOT_YET, "the directory is out of date")
 
@@ -84,104 +103,173 @@ class Inbox:
         hold = self._hold(project, received)
         for _ in range(_ROUNDS):
             run: dict[str, Any] = {}
-            begun = await self._runs.begin(project, element, hold)
+            age, observes = self._age(received), self._bots.observes(project.project_id)
+            begun = await self._runs.begin(project, element, hold, age=age, redriven=received.redriven, observes=observes)
             self._failpoints.hit("bot_runner.after_begin")
             match begun.todo:
                 case "done" | "held":
                     await self._publish(project, event.id, begun.outbox)
-                    return Done(self._touched(event, await self._runs.touched(project, event.id) if begun.todo == "done" else {}))
+                    await self._timed.follow(project, event.id, begun.timed or {})
+                    told = self._changed(event, begun, begun.holder) if isinstance(event.data, PersonUpdateReceived) else ()
+                    return Done((*told, *self._touched(event, await self._runs.touched(project, event.id) if begun.todo == "done" else {})))
+                case "dead":  # cut off when what follows was true and the event not yet put aside
+                    await self._publish(project, event.id, begun.outbox)
+                    return Dead("the bot failed")
+                case "observe":
+                    if (seen := await self._observed(project, received, begun)) is None:
+                        hold = "held"
+                        continue
+                    committed, run = seen
                 case "recorded":
                     committed = await self._runs.commit(project, event.id, None, None)
+                    run = self._row(received, begun) | {"outcome": "handled", "replies": len(committed.outbox), "duration_ms": 0.0}
                 case "blocked" if begun.blocked_by is not None:
                     first = await self._runs.commit(project, begun.blocked_by, None, None)
                     await self._publish(project, begun.blocked_by, first.outbox)
+                    await self._timed.follow(project, begun.blocked_by, first.timed)
                     continue
                 case _:
                     committed, run = await self._run(project, received, begun)
             self._failpoints.hit("bot_runner.after_commit")
             if committed.status != "superseded":
                 await self._publish(project, event.id, committed.outbox)
+                await self._timed.follow(project, event.id, committed.timed)
                 if run:
                     await self._store.record_run(project.project_id, run)
-                return Done((*self._changed(event, begun), *self._touched(event, committed.touched)))
+                return Done((*self._changed(event, begun, committed.holder), *self._touched(event, committed.touched)))
         return Retry(0.2, "the conversation moved again and again")
 
     def _hold(self, project: ProjectListed, received: Received) -> Hold | None:
         data = received.event.data
-        if isinstance(data, SendOrdered):
+        if isinstance(data, SendOrdered | HoldOrdered) or (isinstance(data, PersonUpdateReceived) and data.message is not None):
             return None
-        if isinstance(data, MessageReceived) and too_old(data.sent_at, self._clock(), redriven=received.redriven):
-            return "expired"
+        if isinstance(data, TimerFired | ScheduleFired) and data.epoch != project.epoch:
+            return "discarded"
         return None if self._deployed.version(project.project_id) is not None else "held"
 
-    async def _run(self, project: ProjectListed, received: Received, begun: Begun) -> tuple[Committed, dict[str, Any]]:
-        """The bot's result made true, and the row that tells of the run: written after the replies are on their way, or when it failed."""
-        started, clock = self._clock(), time.perf_counter()
-        run: dict[str, Any] = {
+    def _age(self, received: Received) -> timedelta | None:
+        """A person who redrives an event waits for the answer, however old it is."""
+        since = _since(received.event)
+        return self._clock() - since if since is not None and not received.redriven else None
+
+    async def _observed(self, project: ProjectListed, received: Received, begun: Begun) -> tuple[Committed, dict[str, Any]] | None:
+        """What a person holds, seen by the bot; None: it failed, and nobody waits for it to do better."""
+        try:
+            return await self._run(project, received, begun)
+        except ProjectDatabaseAway:
+            raise
+        except CallFailed:
+            return None
+
+    async def _given_up(self, project: ProjectListed, event: AnyEvent, failure: CallFailed, dead: Dead) -> Outcome:
+        """What the project wants to follow is true before the event is put aside; a crash in between finds it so and does not call the bot again."""
+        if isinstance(event.data, ScheduleFired):
+            return dead  # in nobody's conversation
+        self._failpoints.hit("bot_runner.before_fail")
+        failed = await self._runs.fail(project, event.id, failure.run, failure.error)
+        self._failpoints.hit("bot_runner.after_fail")
+        if failed is None:
+            return dead
+        if failed.status == "superseded":
+            return Defer(_SOON, "the conversation has moved, or the bot has committed after all")
+        await self._publish(project, event.id, failed.outbox)
+        return dead if failed.status == "failed" else Done()
+
+    def _row(self, received: Received, begun: Begun) -> dict[str, Any]:
+        """What is known of a run before it; all that is known of one whose runner died when the bot had committed its result."""
+        return {
             "event_id": received.event.id,
             "attempt": received.attempts + 1,
             "state": begun.state,
-            "started_at": started,
+            "conversation_id": begun.conversation_id,
+            "started_at": self._clock(),
             "replies": 0,
         }
+
+    async def _run(self, project: ProjectListed, received: Received, begun: Begun) -> tuple[Committed, dict[str, Any]]:
+        """The bot's result made true, and the row that tells of the run: written after the replies are on their way, or when it failed."""
+        run, clock, choice = self._row(received, begun), time.perf_counter(), None
         try:
-            result, run["version"] = await self._result(project, received.event, begun)
+            choice = await self._choice(project, received.event, begun)
+            run["version"] = choice.version if choice is not None else None
+            result = await self._result(project, received.event, begun, run["version"])
         except Superseded:
             return Committed("superseded", []), {}
         except CallFailed as failure:
             took = (time.perf_counter() - clock) * 1000
             run |= {"outcome": type(failure).__name__, "error": failure.error, "trace": failure.trace or None, "duration_ms": took}
-            await self._store.record_run(project.project_id, run)
+            failure.run = await self._store.record_run(project.project_id, run)
+            if choice is not None and choice.why != "stable" and (instead := self._of_few(project, choice, failure)) is not None:
+                raise instead from failure
             raise
         self._failpoints.hit("bot_runner.after_handler")
-        run |= {"outcome": "handled", "replies": len(result["replies"]), "next_state": result.get("state", begun.state)}
+        run["queries"] = result.pop("queries", None)
+        said = len(result["replies"]) + len(result.get("sends", ()))
+        run |= {"outcome": "handled", "replies": said, "next_state": result.get("state", begun.state)}
         run["duration_ms"] = (time.perf_counter() - clock) * 1000
         return await self._runs.commit(project, received.event.id, begun.version, result), run
 
-    async def _result(self, project: ProjectListed, event: AnyEvent, begun: Begun) -> tuple[dict[str, Any], str | None]:
-        """A person's order is its own result; a message's is the bot's."""
+    async def _choice(self, project: ProjectListed, event: AnyEvent, begun: Begun) -> Choice | None:
+        """The version that answers this contact; None: no bot's affair."""
+        pointer = self._deployed.pointer(project.project_id)
+        if pointer is not None and isinstance(event.data, ScheduleFired):
+            return Choice(pointer.version, "stable")
+        if (
+            pointer is None
+            or begun.contact_id is None
+            or begun.conversation_id is None
+            or isinstance(event.data, SendOrdered | HoldOrdered)
+        ):
+            return None
+        opened_at = None
+        if needs_opening(pointer, begun.contact_id):
+            opened_at = await self._runs.opened_at(project, begun.conversation_id)
+        choice = choose(pointer, begun.contact_id, opened_at)
+        return Choice(await self._store.draft(project.project_id), choice.why) if choice.version == DRAFT else choice
+
+    def _of_few(self, project: ProjectListed, choice: Choice, failure: CallFailed) -> BotError | None:
+        """What failed for a canary's contacts or a test contact blocks nobody else: that it does not start is an error of this call."""
+        broken = isinstance(failure, DoesNotStart)
+        if choice.why == "canary" and not isinstance(failure, ProjectDatabaseAway):
+            self._deployed.suspects.note(project.project_id, f"it does not start: {failure.error}" if broken else None)
+        if not broken:
+            return None
+        instead = BotError(failure.error, failure.trace)
+        instead.run = failure.run
+        return instead
+
+    async def _result(self, project: ProjectListed, event: AnyEvent, begun: Begun, version: str | None) -> dict[str, Any]:
+        """An order is its own result; all else is the bot's affair."""
         if isinstance(event.data, SendOrdered):
-            return {"replies": [event.data.message.model_dump(exclude_none=True)], "ordered_by": event.data.ordered_by}, None
-        version = self._deployed.version(project.project_id)
-        if version is None or not isinstance(event.data, MessageReceived):
+            return sending(event.data, begun.conduct)
+        if isinstance(event.data, HoldOrdered):
+            return holding(event.data, begun.conversation_id)
+        if version is None:
             raise DoesNotStart("no version is deployed")
-        message = event.data.message
-        task = Task(
-            project,
-            version,
-            event={
-                "id": str(event.id),
-                "type": clean(message.type),
-                "text": clean(message.text),
-                "content": clean(message.content),
-                "wamid": message.wamid,
-                "reply_to": message.reply_to,
-            },
-            contact={"id": str(begun.contact_id), "name": clean(event.data.name)},
-            conversation={"id": str(begun.conversation_id), "number_id": event.data.number_id},
-            state=begun.state,
-            state_version=begun.version,
-        )
-        return await self._bots.call(task), version
+        known = begun.context or Known()
+        task = task_of(project, version, event, begun, known, await self._secrets.of(project.project_id, project.epoch, known.secrets))
+        result = await self._bots.call(task)
+        return silenced(result) if task.observing else result
 
     async def _publish(self, project: ProjectListed, event: UUID, outbox: list[dict[str, Any]]) -> None:
         """The messages, then their rows go. A crash in between publishes them again, with the same ids."""
         if not outbox:
             return
-        await self._bus.publish(*(self._queued(project, row) for row in outbox))
+        await self._bus.publish(*(self._queued(project, event, row) for row in outbox))
         self._failpoints.hit("bot_runner.after_publish")
-        await self._runs.clear(project, [event])
+        await self._runs.clear(project, sorted({UUID(row["event_id"]) for row in outbox}))
         self._failpoints.hit("bot_runner.after_clear")
 
-    def _queued(self, project: ProjectListed, row: dict[str, Any]) -> AnyEvent:
-        queued = MessageQueued.model_validate({**row, "cause": row["event_id"], "message": row["body"]})
+    def _queued(self, project: ProjectListed, cause: UUID, row: dict[str, Any]) -> AnyEvent:
+        queued = MessageQueued.model_validate({**row, "cause": cause, "message": row["body"]})
         lane = queued.addresses[0].value if queued.addresses else str(queued.contact_id)
         return self._event(queued, queued.message_id, project.project_id, lane)
 
-    def _changed(self, event: AnyEvent, begun: Begun) -> tuple[AnyEvent, ...]:
+    def _changed(self, event: AnyEvent, begun: Begun, holder: dict[str, Any] | None) -> tuple[AnyEvent, ...]:
         if begun.conversation_id is None:
             return ()
-        changed = ConversationChanged(conversation_id=begun.conversation_id, state=begun.state, version=begun.version + 1, at=self._clock())
+        known = {"conversation_id": begun.conversation_id, "state": begun.state, "version": begun.version + 1, "at": self._clock()}
+        changed = ConversationChanged.model_validate({**known, **(holder or {})})
         return (self._event(changed, change_id(event.id, "conversation"), event.projectid, event.lane),)
 
     def _touched(self, event: AnyEvent, tables: dict[str, int]) -> tuple[AnyEvent, ...]:
@@ -199,3 +287,16 @@ class Inbox:
 
     def _event(self, data: Payload, key: UUID, project: str, lane: str) -> AnyEvent:
         return Event[Payload].of(data, id=key, source="/bot-runner", time=self._clock(), project=project, lane=lane)
+
+
+def _since(event: AnyEvent) -> datetime | None:
+    """Since when somebody waits for what comes of it. A schedule catches up by its own rules, so the day begins when it is fired."""
+    match event.data:
+        case MessageReceived() as data:
+            return data.sent_at
+        case TimerFired() as data:
+            return data.due_at
+        case ScheduleFired():
+            return event.time
+        case _:
+            return None

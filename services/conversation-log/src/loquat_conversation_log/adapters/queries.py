@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 from loquat_common.db import ProjectPools
+from loquat_events.conversations import Holder
 from loquat_events.projects import ProjectListed
 
 Row = dict[str, Any]
+
+
+_HOLDER: Final = "CASE WHEN (to_jsonb(v)->>'held_until')::timestamptz <= now() THEN 'bot' ELSE v.holder END"
+"""A hold whose time is over is the bot's again. Columns that an older database lacks are asked of the whole row."""
+_CONVERSATIONS: Final = (
+    f"SELECT v.id, v.contact_id, c.name AS contact_name, v.number_id, v.status, v.state, {_HOLDER} AS holder, v.opened_at, v.closed_at,"  # noqa: S608
+    " to_jsonb(v) AS whole, (SELECT max(m.sent_at) FROM public.messages AS m WHERE m.conversation_id = v.id) AS last_message_at"
+    " FROM public.conversations AS v JOIN public.contacts AS c ON c.id = v.contact_id"
+)
+_HELD: Final = ("holder_id", "held_since", "held_until", "hold_note")
+_FLAGGED: Final = ("attention_since", "attention_event", "attention_run")
+
+
+def _whole(row: Row) -> Row:
+    """With the columns that only newer databases have."""
+    whole = row["whole"]
+    made = {k: v for k, v in row.items() if k != "whole"} | {k: whole.get(k) for k in _FLAGGED}
+    held = {k: whole.get(k) if row["holder"] != "bot" else None for k in _HELD}
+    return made | held | {"needs_attention": whole.get("needs_attention", False)}
 
 
 class Queries:
@@ -47,16 +68,35 @@ class Queries:
         rows = await self._fetch(project, query, contact)
         return rows[0] if rows else None
 
-    async def conversations(self, project: ProjectListed, after: tuple[datetime, UUID] | None, limit: int) -> list[Row]:
-        """Newest first, below `after`."""
+    async def conversations(
+        self,
+        project: ProjectListed,
+        after: tuple[datetime, UUID] | None,
+        limit: int,
+        holder: Holder | None = None,
+        *,
+        needs_attention: bool | None = None,
+    ) -> list[Row]:
+        """Newest first, below `after`; of a holder alone, or those that need attention, or do not."""
         at, last = after or (None, None)
-        query = (
-            "SELECT v.id, v.contact_id, c.name AS contact_name, v.number_id, v.status, v.state, v.holder, v.opened_at, v.closed_at,"
-            " (SELECT max(m.sent_at) FROM public.messages AS m WHERE m.conversation_id = v.id) AS last_message_at"
-            " FROM public.conversations AS v JOIN public.contacts AS c ON c.id = v.contact_id"
-            " WHERE $1::timestamptz IS NULL OR (v.opened_at, v.id) < ($1, $2::uuid) ORDER BY v.opened_at DESC, v.id DESC LIMIT $3"
-        )
-        return await self._fetch(project, query, at, last, limit)
+        wanted = ["($1::timestamptz IS NULL OR (v.opened_at, v.id) < ($1, $2::uuid))", f"($4::text IS NULL OR {_HOLDER} = $4)"]
+        if holder not in {None, "bot"}:
+            wanted.append("v.holder <> 'bot'")  # what its index is about
+        if needs_attention is not None:
+            wanted.append("v.needs_attention" if needs_attention else "NOT v.needs_attention")
+        query = f"{_CONVERSATIONS} WHERE {' AND '.join(wanted)} ORDER BY v.opened_at DESC, v.id DESC LIMIT $3"
+        try:
+            return [_whole(r) for r in await self._fetch(project, query, at, last, limit, holder)]
+        except asyncpg.UndefinedColumnError:  # a database that the sweep has not brought forward yet
+            return [] if needs_attention else await self.conversations(project, after, limit, holder)
+
+    async def conversation(self, project: ProjectListed, conversation: UUID) -> Row | None:
+        """One, with its contact's addresses."""
+        rows = await self._fetch(project, f"{_CONVERSATIONS} WHERE v.id = $1", conversation)
+        if not rows:
+            return None
+        contact = await self.contact(project, rows[0]["contact_id"])
+        return {**_whole(rows[0]), "addresses": contact["addresses"] if contact is not None else []}
 
     async def has_conversation(self, project: ProjectListed, conversation: UUID) -> bool:
         """Whether the project has it."""

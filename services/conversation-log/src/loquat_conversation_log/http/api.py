@@ -12,7 +12,7 @@ from loquat_common.db import DatabaseAway, WrongDatabase
 from loquat_common.directory import Directory
 from loquat_common.http import Api, Authenticate
 from loquat_common.problems import Problem, not_found
-from loquat_events.conversations import Address
+from loquat_events.conversations import Address, Holder
 from loquat_events.projects import ProjectListed
 from pydantic import BaseModel, Field
 
@@ -54,9 +54,23 @@ class Conversation(BaseModel):
     status: str
     state: str
     holder: str
+    holder_id: str | None = None
+    held_since: datetime | None = None
+    held_until: datetime | None = None
+    hold_note: str | None = None
+    needs_attention: bool = False
+    attention_since: datetime | None = None
+    attention_event: UUID | None = None
+    attention_run: UUID | None = None
     opened_at: datetime
     closed_at: datetime | None
     last_message_at: datetime | None
+
+
+class ConversationDetail(Conversation):
+    """With all addresses of its contact, the steadiest first."""
+
+    addresses: list[Address]
 
 
 class Message(BaseModel):
@@ -120,6 +134,11 @@ class _Page(BaseModel):
     limit: int = Field(default=50, ge=1, le=200)
 
 
+class _Conversations(_Page):
+    holder: Holder | None = None
+    needs_attention: bool | None = None
+
+
 class RecordApi:
     """The internal API of this service."""
 
@@ -130,6 +149,9 @@ class RecordApi:
         self.api.route("GET", base + "/contacts", self.contacts, summary="Contacts", scope="conversations:read")
         self.api.route("GET", base + "/contacts/{contact_id}", self.contact, summary="A contact", scope="conversations:read")
         self.api.route("GET", base + "/conversations", self.conversations, summary="Conversations", scope="conversations:read")
+        self.api.route(
+            "GET", base + "/conversations/{conversation_id}", self.conversation, summary="A conversation", scope="conversations:read"
+        )
         self.api.route(
             "GET",
             base + "/conversations/{conversation_id}/messages",
@@ -159,11 +181,23 @@ class RecordApi:
             raise not_found("contact")
         return ContactDetail.model_validate(row)
 
-    async def conversations(self, _request: web.Request, *, path: _Project, query: _Page) -> ConversationPage:
+    async def conversation(self, _request: web.Request, *, path: _OneConversation) -> ConversationDetail:
+        """One conversation."""
+        row = await _reading(self._queries.conversation(self._project(path.project_id), path.conversation_id))
+        if row is None:
+            raise not_found("conversation")
+        return ConversationDetail.model_validate(row)
+
+    async def conversations(self, _request: web.Request, *, path: _Project, query: _Conversations) -> ConversationPage:
         """A page of conversations."""
         project = self._project(path.project_id)
-        rows = await _reading(self._queries.conversations(project, cursors.decode(query.cursor), query.limit + 1))
-        return ConversationPage(items=[Conversation(**r) for r in rows[: query.limit]], next_cursor=_next(rows, query.limit, "opened_at"))
+        asked = self._queries.conversations(
+            project, cursors.decode(query.cursor), query.limit + 1, query.holder, needs_attention=query.needs_attention
+        )
+        rows = await _reading(asked)
+        return ConversationPage(
+            items=[Conversation.model_validate(r) for r in rows[: query.limit]], next_cursor=_next(rows, query.limit, "opened_at")
+        )
 
     async def messages(self, _request: web.Request, *, path: _OneConversation, query: _Page) -> MessagePage:
         """A page of a conversation's messages."""

@@ -22,10 +22,14 @@ from loquat_gateway.http.turns import PIECE, SILENCE, Pieces, Turns
 
 PUBLIC: Final = "/v1/projects/{project_id}"
 _GIVEN: Final = ("Content-Type", "Accept", "Idempotency-Key")
-_PASSED: Final = ("Content-Type", "Content-Disposition", "Retry-After", "Allow")
+_PASSED: Final = ("Content-Type", "Content-Disposition", "ETag", "Retry-After", "Allow")
 
 Owned = Mapping[Service, Sequence[Operation]]
-OWNED: Final[Owned] = {"schema-manager": catalog.SCHEMA_MANAGER, "provisioner": catalog.PROVISIONER}
+OWNED: Final[Owned] = {
+    "schema-manager": catalog.SCHEMA_MANAGER,
+    "provisioner": catalog.PROVISIONER,
+    "bot-runner": catalog.BOT_RUNNER,
+}
 
 
 class Forward:

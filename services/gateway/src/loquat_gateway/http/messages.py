@@ -17,9 +17,10 @@ from loquat_events.elements import clean
 from loquat_events.envelope import Event, Payload
 from loquat_events.ids import order_id
 from loquat_events.replies import reply_id
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from loquat_gateway.http.access import Access
+from loquat_gateway.http.holding import Holding
 from loquat_gateway.http.projects import idempotency_key, publish
 from loquat_gateway.http.views import ContactDetail, OneProject
 
@@ -34,6 +35,9 @@ class NewMessage(BaseModel):
     address: Address | None = None
     number_id: str | None = None
     message: Outgoing
+    take_over: bool | None = Field(
+        default=None, description="whether the caller holds the conversation from now on; null: as the project's bot settings say"
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> NewMessage:
@@ -63,9 +67,11 @@ class Messages:
     ) -> None:
         self._access, self._conversations, self._connector = access, conversations, connector
         self._bus, self._clock = bus, clock
+        self._holding = Holding(access, conversations, bus, clock)
 
     def add_to(self, api: Api) -> None:
-        """Adds the route."""
+        """Adds the routes."""
+        self._holding.add_to(api)
         api.route(
             "POST",
             "/v1/projects/{project_id}/messages",
@@ -91,7 +97,9 @@ class Messages:
         listed = [n["phone_number_id"] for n in (await self._connector.call("GET", f"{base}/numbers", actor=actor))["items"]]
         chosen = _chosen(number, listed)
         key = order_id(path.project_id, idempotency_key(request) or str(uuid4()))
-        order = SendOrdered(number_id=chosen, addresses=addresses, message=_cleaned(body.message), ordered_by=actor.subject)
+        order = SendOrdered(
+            number_id=chosen, addresses=addresses, message=_cleaned(body.message), ordered_by=actor.subject, take_over=body.take_over
+        )
         event = Event[Payload].of(order, id=key, source="/gateway", time=self._clock(), project=path.project_id, lane=addresses[0].value)
         await publish(self._bus, event)
         return Ordered(order_id=key, message_id=reply_id(key, 1))

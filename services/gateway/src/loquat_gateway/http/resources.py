@@ -12,6 +12,7 @@ from loquat_common.client import InternalClient
 from loquat_common.http import ACTOR, Api
 from loquat_common.problems import Problem, not_found
 from loquat_events.catalog import Service
+from loquat_events.conversations import Holder
 from pydantic import BaseModel, Field, StringConstraints
 
 from loquat_gateway.adapters.people import People
@@ -34,14 +35,6 @@ class NewNumber(BaseModel):
     token: Annotated[str, StringConstraints(min_length=1, max_length=2000)] = Field(repr=False)
     display_phone_number: Annotated[str, StringConstraints(max_length=40)] | None = None
     move_from: Annotated[str, StringConstraints(max_length=80)] | None = None
-
-
-class NewDeployment(BaseModel):
-    """Files to save and deploy, or a version that was saved before."""
-
-    files: dict[str, str] | None = None
-    version: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
-    message: Annotated[str, StringConstraints(max_length=500)] = ""
 
 
 class OneNumber(OneProject):
@@ -68,22 +61,11 @@ class JustConversation(BaseModel):
     conversation_id: UUID
 
 
-class Limit(BaseModel):
-    """How many."""
+class ConversationsPage(Page):
+    """Those of one holder alone, or those that need attention, or do not."""
 
-    limit: int = Field(default=50, ge=1, le=200)
-
-
-class LogPage(Limit):
-    """Below `before`."""
-
-    before: int | None = Field(default=None, ge=1)
-
-
-class RunPage(Limit):
-    """Below `before`."""
-
-    before: UUID | None = None
+    holder: Holder | None = None
+    needs_attention: bool | None = None
 
 
 class MessagesPage(Page):
@@ -106,16 +88,18 @@ class Resources:
         api.route(
             "DELETE", p + "/numbers/{phone_number_id}", self.disconnect, summary="Remove a number", scope="numbers:write", errors=(404,)
         )
-        api.route(
-            "POST", p + "/bot/deployments", self.deploy, summary="Deploy a bot", status=201, scope="bots:write", errors=(404, 409, 422)
-        )
-        api.route("GET", p + "/bot/deployments", self.deployments, summary="List deployments", scope="bots:read", errors=(404,))
-        api.route("GET", p + "/bot/runs", self.runs, summary="List runs", scope="bots:read", errors=(404,))
-        api.route("GET", p + "/bot/logs", self.logs, summary="The bot's log", scope="bots:read", errors=(404,))
         api.route("GET", p + "/contacts", self.contacts, summary="List contacts", scope="conversations:read", errors=(404, 409))
         api.route("GET", p + "/contacts/{contact_id}", self.contact, summary="A contact", scope="conversations:read", errors=(404, 409))
         api.route(
             "GET", p + "/conversations", self.conversations, summary="List conversations", scope="conversations:read", errors=(404, 409)
+        )
+        api.route(
+            "GET",
+            p + "/conversations/{conversation_id}",
+            self.conversation,
+            summary="A conversation",
+            scope="conversations:read",
+            errors=(404, 409),
         )
         api.route(
             "GET",
@@ -180,28 +164,6 @@ class Resources:
         await self._ask(request, "connector", "DELETE", path.project_id, f"/numbers/{path.phone_number_id}")
         await self._audit(request, "number.disconnect", path.project_id)
 
-    async def deploy(self, request: web.Request, *, path: OneProject, body: NewDeployment) -> views.Deployment:
-        """Saves and deploys."""
-        made = await self._ask(
-            request, "bot-runner", "POST", path.project_id, "/deployments", ready=True, json=body.model_dump(exclude_none=True)
-        )
-        await self._audit(request, "bot.deploy", path.project_id)
-        return views.Deployment.model_validate(made)
-
-    async def deployments(self, request: web.Request, *, path: OneProject, query: Limit) -> views.DeploymentList:
-        """The history."""
-        return views.DeploymentList.model_validate(
-            await self._ask(request, "bot-runner", "GET", path.project_id, "/deployments", query=query)
-        )
-
-    async def runs(self, request: web.Request, *, path: OneProject, query: RunPage) -> views.RunList:
-        """What the bot did."""
-        return views.RunList.model_validate(await self._ask(request, "bot-runner", "GET", path.project_id, "/runs", query=query))
-
-    async def logs(self, request: web.Request, *, path: OneProject, query: LogPage) -> views.LogList:
-        """What the bot said."""
-        return views.LogList.model_validate(await self._ask(request, "bot-runner", "GET", path.project_id, "/logs", query=query))
-
     async def contacts(self, request: web.Request, *, path: OneProject, query: Page) -> views.ContactPage:
         """A page of contacts."""
         return views.ContactPage.model_validate(
@@ -213,7 +175,14 @@ class Resources:
         answer = await self._ask(request, "conversation-log", "GET", path.project_id, f"/contacts/{path.contact_id}", ready=True)
         return views.ContactDetail.model_validate(answer)
 
-    async def conversations(self, request: web.Request, *, path: OneProject, query: Page) -> views.ConversationPage:
+    async def conversation(self, request: web.Request, *, path: OneConversation) -> views.ConversationDetail:
+        """One conversation."""
+        tail = f"/conversations/{path.conversation_id}"
+        return views.ConversationDetail.model_validate(
+            await self._ask(request, "conversation-log", "GET", path.project_id, tail, ready=True)
+        )
+
+    async def conversations(self, request: web.Request, *, path: OneProject, query: ConversationsPage) -> views.ConversationPage:
         """A page of conversations."""
         answer = await self._ask(request, "conversation-log", "GET", path.project_id, "/conversations", ready=True, query=query)
         return views.ConversationPage.model_validate(answer)

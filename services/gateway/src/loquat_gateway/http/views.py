@@ -87,61 +87,6 @@ class NumberList(BaseModel):
     items: list[Number]
 
 
-class Deployment(BaseModel):
-    """A bot version put to work."""
-
-    id: UUID
-    version: str
-    deployed_by: str
-    message: str
-    deployed_at: datetime
-
-
-class DeploymentList(BaseModel):
-    """Newest first."""
-
-    items: list[Deployment]
-
-
-class Run(BaseModel):
-    """One call of bot code."""
-
-    id: UUID
-    event_id: UUID
-    version: str | None
-    attempt: int
-    state: str | None
-    next_state: str | None
-    outcome: str
-    replies: int
-    duration_ms: float
-    error: str | None
-    trace: str | None
-    started_at: datetime
-
-
-class RunList(BaseModel):
-    """Newest first."""
-
-    items: list[Run]
-
-
-class LogLine(BaseModel):
-    """A line of the project's log."""
-
-    id: int
-    event_id: UUID | None
-    level: str
-    line: str
-    at: datetime
-
-
-class LogList(BaseModel):
-    """Newest first."""
-
-    items: list[LogLine]
-
-
 class Contact(BaseModel):
     """A person."""
 
@@ -175,7 +120,11 @@ class ContactDetail(Contact):
 
 
 class Conversation(BaseModel):
-    """A conversation with a contact."""
+    """A conversation with a contact.
+
+    `holder` is `bot`, `person` (`holder_id`), `people` (nobody yet) or `phone`. One that needs attention is one in which the bot failed at the message
+    `attention_event`, last in the run `attention_run`.
+    """
 
     id: UUID
     contact_id: UUID
@@ -184,9 +133,23 @@ class Conversation(BaseModel):
     status: str
     state: str
     holder: str
+    holder_id: str | None = None
+    held_since: datetime | None = None
+    held_until: datetime | None = None
+    hold_note: str | None = None
+    needs_attention: bool = False
+    attention_since: datetime | None = None
+    attention_event: UUID | None = None
+    attention_run: UUID | None = None
     opened_at: datetime
     closed_at: datetime | None
     last_message_at: datetime | None
+
+
+class ConversationDetail(Conversation):
+    """With all addresses of its contact."""
+
+    addresses: list[Address]
 
 
 class ConversationPage(BaseModel):

@@ -146,8 +146,8 @@ class ProjectDatabases:
             if not await admin.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", names.owner):
                 await admin.execute(compose("CREATE ROLE {owner} NOLOGIN", owner=Ident(names.owner)))
 
-    async def open(self, names: Names, project: str, epoch: int) -> None:
-        """Lets connections in (so far only services may) and gives the schema to its project."""
+    async def open(self, names: Names, project: str, epoch: int, *, name: str = "bot", organization: str | None = None) -> None:
+        """Lets connections in (so far only services may) and gives the schema to its project, whose bot is called after it."""
         async with self.alone() as admin:
             await admin.execute(compose("ALTER DATABASE {database} ALLOW_CONNECTIONS true", database=Ident(names.database)))
             await admin.execute(
@@ -157,6 +157,8 @@ class ProjectDatabases:
             )
             async with self.inside(names.database) as inside:
                 await inside.execute("SELECT loquat.open_project($1, $2)", project, epoch)
+                if await inside.fetchval("SELECT true FROM pg_proc WHERE proname = 'name_bot' AND pronamespace = 'loquat'::regnamespace"):
+                    await inside.execute("SELECT loquat.name_bot($1, $2)", name, organization)  # a template of before has none
 
     async def logins(self, names: Names, passwords: Mapping[Login, str]) -> None:
         """The project's logins; each may connect to this database alone, and starts as the owner role. One without a password is closed."""

@@ -155,11 +155,11 @@ class Commands:
                 former = Names(project.former)
                 await copies.renew(databases, names.database, project_id, project.epoch, names, former)
                 self._failpoints.hit("provisioner.open.renewed")
-                await databases.open(names, project_id, project.epoch)
+                await databases.open(names, project_id, project.epoch, name=project.name, organization=project.organization_id)
                 self._failpoints.hit("provisioner.open.opened")
                 await copies.inherit(databases, names, former)
             case "open":
-                await databases.open(names, project_id, project.epoch)
+                await databases.open(names, project_id, project.epoch, name=project.name, organization=project.organization_id)
             case _:
                 await databases.logins(names, await self._store.passwords(project_id))
 

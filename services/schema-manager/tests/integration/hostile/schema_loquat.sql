@@ -90,3 +90,39 @@ CREATE TABLE typed (r loquat.results)
 
 -- bot: privilege
 DO $$ BEGIN PERFORM loquat.commit_run('{event}', 0, '{}'); END $$
+
+-- bot: privilege
+SELECT * FROM loquat.bot_memories
+
+-- editor: privilege
+INSERT INTO loquat.bot_memories (bot_id, key, value) VALUES (gen_random_uuid(), 'k', '1')
+
+-- bot: privilege
+UPDATE contacts SET language = 'xx'
+
+-- bot: privilege
+SELECT loquat.apply_contact(gen_random_uuid(), '{}')
+
+-- bot: privilege
+SELECT loquat.context_of(gen_random_uuid())
+
+-- bot: privilege
+SELECT loquat.configure('greeting', '1')
+
+-- direct: privilege
+SELECT loquat.secrets_changed()
+
+-- bot: privilege
+SELECT loquat.let_call('postgres')
+
+-- bot: privilege
+SELECT loquat.name_bot('x', 'x')
+
+-- editor: function
+SELECT loquat.memory_set('{event}', false, 'k', '1')
+
+-- bot: function
+SELECT loquat.memory_get(gen_random_uuid(), false, 'k')
+
+-- bot: function
+SELECT loquat.memory_set('{event}', true, 'k', '1', '-1 hour')

@@ -8,23 +8,19 @@ import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from cyclopts import Parameter
 from loquat_bot_runner.domain import bundle
 
-from loquat_cli.context import Context
 from loquat_cli.errors import Trouble
 from loquat_cli.pytests import run_pytest, scratch_database
 from loquat_cli.services import starter_bot
 from loquat_cli.settings import StackSettings
-from loquat_cli.show import console, plain, program, table, when
+from loquat_cli.show import console, plain, program, table
 from loquat_cli.trial import on_trial
 
 _LARGEST: Final = 2 << 20  # bytes of a whole bot: the gateway takes 3 MB, and JSON writes some characters longer
 _LEFT_OUT: Final = ("__pycache__", "node_modules")
-
-Project = Annotated[str | None, Parameter(alias="-p")]
 
 
 class NoBot(Trouble):
@@ -110,6 +106,8 @@ async def check_bot(folder: Path = Path(), /) -> None:
         raise BotRefused("the bot has no handler: add one with @bot.state('unstructured') or @bot.fallback")
     out.print(table(("WHEN", "STATE", "HANDLER", "WHERE"), [(h.when, h.state, h.handler, h.where) for h in handlers]))
     out.print(f"\n{len(states)} state{'s' * (len(states) != 1)}: {plain(', '.join(states)) or 'none'}")
+    for need in trial.ready.needs:
+        out.print(f"needs the table {plain(need.table)}{plain(' with ' + ', '.join(need.columns)) if need.columns else ''}")
     if not {("fallback", ""), ("anything else", "unstructured")} & {(h.when, h.state) for h in handlers}:
         out.print("[yellow]what no rule takes is not answered: add @bot.fallback or @bot.state('unstructured')[/]")
 
@@ -131,40 +129,3 @@ async def test_bot(folder: Path = Path(), /, *for_pytest: str, database: bool = 
         environment: Mapping[str, str] = await stack.enter_async_context(scratch_database()) if database else {}
         code = await run_pytest(folder, for_pytest, environment)
     sys.exit(code)
-
-
-async def deploy_bot(folder: Path, /, *, project: Project = None, message: Annotated[str, Parameter(alias="-m")] = "") -> None:
-    """Deploy a bot: its next message is answered by this code.
-
-    Parameters
-    ----------
-    folder
-        With bot.py in it.
-    project
-        Id or name of the project; the demo project unless named.
-    message
-        What changed, for the history.
-    """
-    files, context = read_bot(folder), Context.load()
-    async with context.rest() as rest:
-        chosen = await context.project(rest, project)
-        made = await rest.post(f"/v1/projects/{chosen}/bot/deployments", {"files": files, "message": message})
-    console().print(f"{plain(chosen)} runs version {plain(made['version'][:12])} now ({len(files)} file{'s' * (len(files) > 1)})")
-
-
-async def logs_bot(*, project: Project = None, limit: Annotated[int, Parameter(alias="-n")] = 50) -> None:
-    """Show what a bot logged, the newest last.
-
-    Parameters
-    ----------
-    project
-        Id or name of the project; the demo project unless named.
-    limit
-        How many lines.
-    """
-    context = Context.load()
-    async with context.rest() as rest:
-        chosen = await context.project(rest, project)
-        items = (await rest.get(f"/v1/projects/{chosen}/bot/logs", {"limit": limit}))["items"]
-    for line in reversed(items):
-        console().print(f"[dim]{when(line['at'])}[/] {plain(line['level']):7} {plain(line['line'])}")

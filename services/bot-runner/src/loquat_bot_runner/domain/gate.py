@@ -1,0 +1,75 @@
+"""What speaks against a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from loquat_bot_runner.domain.configuration import Setting, flaws
+from loquat_bot_runner.domain.schedules import Declared
+
+INITIAL: Final = "unstructured"
+"""The state in which every conversation opens: a bot need not name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a version says of itself when it is loaded: its states, tables with the columns that it cannot do without, keys of its configuration, schedules."""
+
+    states: tuple[str, ...]
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
+    schedules: tuple[Declared, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """A reason not to deploy, and what to do. `states`: conversations by state; `columns`: what a table lacks, nothing if there is no table."""
+
+    code: str
+    detail: str
+    advice: str
+    trace: str | None = None
+    states: Mapping[str, int] = field(default_factory=dict[str, int])
+    table: str | None = None
+    columns: tuple[str, ...] = ()
+
+
+def does_not_load(error: str, trace: str) -> Objection:
+    """The code cannot be imported."""
+    advice = "`loquat bot check` loads it as the platform does"
+    return Objection("does_not_load", error, advice, trace or None)
+
+
+def objections(
+    loaded: Loaded, in_use: Mapping[str, int], there: Mapping[str, Collection[str]], configured: Mapping[str, Any]
+) -> Iterator[Objection]:
+    """Of a version that loads.
+
+    States that open conversations are in and that it does not declare, tables and columns that are not there, configuration that it does not take.
+    """
+    unknown = {state: count for state, count in in_use.items() if state != INITIAL and state not in loaded.states}
+    if unknown:
+        shown = ", ".join(f"{state} ({count})" for state, count in sorted(unknown.items(), key=lambda s: (-s[1], s[0]))[:10])
+        yield Objection(
+            "states_missing",
+            f"open conversations are in states that it does not declare: {shown}{', ...' if len(unknown) > 10 else ''}",  # noqa: PLR2004
+            "declare them, or answer them with @bot.unknown_state and deploy with force",
+            states=unknown,
+        )
+    for table, columns in loaded.needs.items():
+        if table not in there:
+            yield Objection("table_missing", f"it needs the table {table!r}, which is not there", "create it first", table=table)
+        elif lacking := tuple(c for c in columns if c not in there[table]):
+            names = ", ".join(map(repr, lacking))
+            yield Objection(
+                "column_missing",
+                f"it needs columns of {table!r} that are not there: {names}",
+                "add them first",
+                table=table,
+                columns=lacking,
+            )
+    for flaw in flaws(loaded.settings, configured):
+        advice = f"remove it with DELETE .../bot/configuration/{flaw.key}, or {flaw.advice}"
+        yield Objection("configuration_refused", f"the configuration does not fit: {flaw.detail}", advice)

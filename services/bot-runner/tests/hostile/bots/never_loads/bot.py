@@ -1,0 +1,3 @@
+"""Does not come back from its import."""
+while True:
+    pass
