@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID, uuid4
 
 from aiohttp.test_utils import TestClient, TestServer
+from loquat_bot_runner.adapters.store import Store as BotStore
 from loquat_bot_runner.http.api import BotApi
 from loquat_common.bootstrap import schema_of
 from loquat_common.bus import deferred
@@ -27,8 +28,12 @@ from loquat_common.migrate import load, migrate
 from loquat_common.tokens import Signer, Verifier, new_key
 from loquat_connector.adapters.accounts import Accounts
 from loquat_connector.adapters.numbers import Numbers
+from loquat_connector.adapters.queue import SendQueue
 from loquat_connector.http.api import NumberApi
+from loquat_connector.http.people import PeopleApi
+from loquat_conversation_log.adapters.orders import Orders
 from loquat_conversation_log.http.api import RecordApi
+from loquat_conversation_log.http.orders import OrdersApi
 from loquat_events.catalog import DIRECTORY, NUMBERS, Service
 from loquat_events.envelope import Event, Payload
 from loquat_events.projects import CreateProject, ProjectListed, ProjectState
@@ -38,6 +43,7 @@ from loquat_gateway.domain.scopes import ALL
 from loquat_gateway.handlers.listed import Listed
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.api import build
+from loquat_gateway.http.contacts import Contacts
 from loquat_gateway.http.deadletters import CONSUMERS, DeadLetters
 from loquat_gateway.http.forward import Forward
 from loquat_gateway.http.messages import Messages
@@ -46,6 +52,9 @@ from loquat_gateway.http.resources import Resources
 from loquat_gateway.http.webhook import Webhook
 from loquat_provisioner.adapters.store import Store
 from loquat_provisioner.http.api import ProjectApi
+from loquat_schema_manager.adapters.followed import FollowedRows
+from loquat_schema_manager.http.api import SchemaApi
+from loquat_schema_manager.http.followings import FollowingsApi
 
 from conftest import Platform
 from tests.system.world import until
@@ -62,6 +71,8 @@ _PACKAGES: Final[dict[Service, str]] = {
     "provisioner": "loquat_provisioner",
     "connector": "loquat_connector",
     "bot-runner": "loquat_bot_runner",
+    "conversation-log": "loquat_conversation_log",
+    "schema-manager": "loquat_schema_manager",
 }
 
 
@@ -71,11 +82,17 @@ class Records:
 
     away: set[str] = field(default_factory=set[str])
     held: set[tuple[str, UUID]] = field(default_factory=set[tuple[str, UUID]])
+    changed: dict[UUID, dict[str, Any] | None] = field(default_factory=dict[UUID, "dict[str, Any] | None"])
+    """Contacts that are not simply there: merged, erased, or none (None)."""
 
     async def has_conversation(self, project: ProjectListed, conversation: UUID) -> bool:
         if project.project_id in self.away:
             raise DatabaseAway("a test")
         return (project.project_id, conversation) in self.held
+
+    async def events_of(self, _project: ProjectListed, contact: UUID) -> list[UUID]:
+        """As bot-runner would."""
+        return [contact]
 
     async def messages(self, *_asked: object) -> list[Any]:
         return []
@@ -86,7 +103,7 @@ class Records:
     async def contacts(self, *_asked: object) -> list[Any]:
         return []
 
-    async def contact(self, _project: ProjectListed, contact: UUID) -> dict[str, Any]:
+    async def contact(self, _project: ProjectListed, contact: UUID) -> dict[str, Any] | None:
         at, addresses = datetime.now(UTC), [{"kind": "phone", "value": "4915"}]
         known: dict[str, Any] = {
             "id": contact,
@@ -95,8 +112,12 @@ class Records:
             "attributes": {},
             "created_at": at,
             "updated_at": at,
+            "merged_into": None,
+            "erased_at": None,
         }
-        return known | {"addresses": addresses, "open_conversations": []}
+        if (changed := self.changed.get(contact, {})) is None:
+            return None
+        return known | {"addresses": addresses, "open_conversations": []} | changed
 
 
 @dataclass(slots=True)
@@ -181,9 +202,13 @@ def _owners(pools: dict[Service, Pool], directory: Directory, records: Records) 
     apis: dict[Service, Api] = {
         "provisioner": ProjectApi(store, {}, auth("provisioner")).api,
         "connector": NumberApi(Numbers(pools["connector"], ring), Accounts(pools["connector"]), 0, lambda: None, auth("connector")).api,
-        "bot-runner": BotApi(nothing, nothing, nothing, nothing, nothing, auth("bot-runner")).api,
+        "bot-runner": BotApi(BotStore(pools["bot-runner"]), nothing, cast("Any", records), nothing, directory, auth("bot-runner")).api,
         "conversation-log": RecordApi(cast("Any", records), directory, auth("conversation-log")).api,
+        "schema-manager": SchemaApi(nothing, 0, auth("schema-manager")).api,
     }
+    PeopleApi(SendQueue(pools["connector"])).add_to(apis["connector"])
+    OrdersApi(Orders(pools["conversation-log"]), cast("Any", records), directory).add_to(apis["conversation-log"])
+    FollowingsApi(FollowedRows(pools["schema-manager"], lambda: 0.5)).add_to(apis["schema-manager"])
     for name in CONSUMERS:
         DeadLetterApi(deferred.DeadLetters(pools[name])).add_to(apis[name])
     return store, apis
@@ -192,13 +217,11 @@ def _owners(pools: dict[Service, Pool], directory: Directory, records: Records) 
 @asynccontextmanager
 async def open_front(platform: Platform, broker: MemoryBroker | None = None) -> AsyncGenerator[Front]:
     """A gateway; with `broker`, another one on the same bus and database."""
-    names: tuple[Service, ...] = (*_PACKAGES, "conversation-log")
-    pools: dict[Service, Pool] = {name: await platform.pool(name) for name in names}
+    pools: dict[Service, Pool] = {name: await platform.pool(name) for name in _PACKAGES}
     for name, pool in pools.items():
         async with pool.acquire() as connection:
             await migrate(connection, schema=schema_of(name), component="bus", migrations=deferred.migrations())
-            if name in _PACKAGES:
-                await migrate(connection, schema=schema_of(name), component=name, migrations=load(files(f"{_PACKAGES[name]}.migrations")))
+            await migrate(connection, schema=schema_of(name), component=name, migrations=load(files(f"{_PACKAGES[name]}.migrations")))
     broker, people, moment = broker or MemoryBroker(), People(pools["gateway"]), [timedelta()]
     bus = MemoryBus("gateway", broker)
     numbers, table, listed = bus.table(NUMBERS), bus.table(DIRECTORY), Listed(people)
@@ -226,6 +249,7 @@ async def open_front(platform: Platform, broker: MemoryBroker | None = None) -> 
             Resources(access, people, Routing(numbers), clients),
             Messages(access, clients["conversation-log"], clients["connector"], bus, clock),
             DeadLetters(access, people, clients),
+            Contacts(access, people, clients, bus, clock),
             Forward(access, people, {}, {}),
         )
         client = await stack.enter_async_context(TestClient(TestServer(public.app())))

@@ -150,6 +150,7 @@ async def test_a_conversation_is_found_though_the_database_of_another_project_is
 NUMBER = {"phone_number_id": "106", "waba_id": "w", "token": "EAA"}
 TEXT = {"type": "text", "text": "hi"}
 BODIES: dict[tuple[str, str], list[Any]] = {
+    ("POST", "/v1/projects/{project_id}/contacts/{contact_id}/merge"): [{"into": str(UUID(int=3))}],
     ("POST", "/v1/projects"): [{"name": "p"}],
     ("POST", "/v1/projects/{project_id}/numbers"): [NUMBER],
     ("POST", "/v1/projects/{project_id}/bot/deployments"): [{"files": {}}],
@@ -169,7 +170,7 @@ async def test_each_route_can_be_used_with_its_own_scope_alone_and_not_without(f
         with_it, without = await front.key(scopes=[scope]), await front.key(scopes=[s for s in ALL if s != scope])
         for route in (r for r in routes if r.scope == scope):
             at = {"project_id": "prj_1", "phone_number_id": "106", "contact_id": ANNA, "conversation_id": UUID(int=1)}
-            path = route.path.format(**at, letter_id="connector.1")
+            path = route.path.format(**at, letter_id="connector.1", order_id=UUID(int=2))
             for body in BODIES.get((route.method, route.path), [None]):
                 status, problem = await front.ask(with_it, route.method, path, body)
                 assert status != 403, (route.method, path, problem)

@@ -44,6 +44,11 @@ def order_id(project: str, idempotency_key: str) -> UUID:
     return fact_id("order", project, idempotency_key)
 
 
+def contact_order_id(project: str, kind: str, *contacts: str) -> UUID:
+    """An order to merge or to erase contacts: the same wish is the same order."""
+    return fact_id("contact order", project, kind, *contacts)
+
+
 def change_id(cause: UUID, what: str) -> UUID:
     """A consequence of another event: the same cause gives the same consequence."""
     return fact_id("change", str(cause), what)

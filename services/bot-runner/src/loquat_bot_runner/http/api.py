@@ -96,6 +96,12 @@ class _LogPage(_Limit):
     before: int | None = Field(default=None, ge=1)
 
 
+class Person(BaseModel):
+    """Who is to be forgotten."""
+
+    contact_id: UUID
+
+
 class BotApi:
     """The internal API of this service."""
 
@@ -111,6 +117,7 @@ class BotApi:
         self.api.route("GET", base + "/deployments", self.deployments, summary="Deployments", scope="bots:read")
         self.api.route("GET", base + "/runs", self.runs, summary="Runs", scope="bots:read")
         self.api.route("GET", base + "/logs", self.logs, summary="Log lines", scope="bots:read")
+        self.api.route("POST", base + "/people/forget", self.forget, summary="Forget what is kept of a person", scope="contacts:write")
         self.api.route("GET", base + "/ledger", self.ledger, summary="The ledger", scope="projects:read")
 
     async def save(self, request: web.Request, *, path: _Project, body: SaveVersion) -> Saved:
@@ -155,6 +162,17 @@ class BotApi:
     async def logs(self, _request: web.Request, *, path: _Project, query: _LogPage) -> LogList:
         """What the bot said."""
         return LogList(items=await self._store.logs(path.project_id, query.before, query.limit))
+
+    async def forget(self, _request: web.Request, *, path: _Project, body: Person) -> None:
+        """Log lines, errors and traces of his events. It may be asked for again."""
+        project = self._directory.get(path.project_id)
+        if project is None:
+            raise not_found("project")
+        try:
+            events = await self._runs.events_of(project, body.contact_id)
+        except DatabaseAway:
+            raise Problem(503, "database_away", "The project's database does not answer", "Try again in a moment") from None
+        await self._store.forget_events(path.project_id, events)
 
     async def ledger(self, _request: web.Request, *, path: _Project) -> Ledger:
         """Where every accepted event is. Rows first: an event that ends in between is then counted as done, never twice."""
