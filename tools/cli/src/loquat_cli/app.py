@@ -21,6 +21,7 @@ _GROUPS: Final = {
     "project": ("Projects: each has its own bot, numbers and database.", ("create", "list")),
     "number": ("WhatsApp numbers of projects.", ("connect", "list")),
     "bot": ("Bots: make, check and test them here; deploy them to projects.", ("init", "check", "test", "deploy", "logs")),
+    "cluster": ("PostgreSQL clusters of an installation in production.", ("upgrade",)),
     "dead": (
         "Dead letters: events that were given up after several tries, and are kept.",
         ("list", "show", "redrive", "discard"),
