@@ -24,6 +24,7 @@ from loquat_common.tokens import Actor
 from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.projects import ProjectListed
 from loquat_schema_manager.adapters.editors import Editors
+from loquat_schema_manager.adapters.sizes import Size
 
 from tests.tenants import PASSWORD, Project
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 USER: Final = "key_of_anna"
+SIZE: Final = Size(2_000_000, 1_000_000)
+"""Of every project, when the provisioner is asked."""
 SCOPES: Final = frozenset({"database:read", "database:write", "database:sql", "database:own"})
 
 
@@ -130,7 +133,12 @@ async def open_desk(project: Project, add: Callable[[Api, Editors, MemoryBus], N
         )
 
     pools = ProjectPools(dial, cap=8, per_project=3)
-    editors, bus = Editors(Directory(listing), pools), MemoryBus("schema-manager")  # pyright: ignore[reportArgumentType]  (a part of a table)
+
+    async def size(_project: str) -> Size:
+        return SIZE
+
+    directory = Directory(listing)  # pyright: ignore[reportArgumentType]  (a part of a table)
+    editors, bus = Editors(directory, pools, size), MemoryBus("schema-manager")
 
     async def authenticate(_request: web.Request) -> Actor:
         return Actor("user", USER, "o", project.project_id, SCOPES)
@@ -142,4 +150,5 @@ async def open_desk(project: Project, add: Callable[[Api, Editors, MemoryBus], N
     async with aiohttp.ClientSession() as http:
         yield Desk(project, f"http://127.0.0.1:{server.port}/internal/projects/{project.project_id}/database", http, editors, bus)
     await server.stop()
+    await editors.close()
     await pools.close()

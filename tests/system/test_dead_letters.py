@@ -16,7 +16,6 @@ ANNA, BERT = "4915112340001", "4915112340002"
 
 
 @pytest.mark.promise("P7")
-@pytest.mark.timeout(120)
 async def test_an_event_that_a_bot_cannot_handle_is_dead_redriven_or_discarded_and_never_lost(world: World) -> None:
     project = await world.project("broken", {"bot.py": BROKEN})
     number = await world.number(project)

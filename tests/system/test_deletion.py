@@ -27,7 +27,6 @@ KEPT = {
 
 
 @pytest.mark.promise("P4")
-@pytest.mark.timeout(120)
 async def test_a_deleted_project_leaves_nothing_and_its_number_can_be_connected_elsewhere(running: Running, world: World) -> None:
     project, heir = await world.project("short", {"bot.py": ECHO}), await world.project("heir", {"bot.py": ECHO})
     number = await world.number(project)

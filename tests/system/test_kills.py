@@ -32,7 +32,6 @@ POINTS = [
 @pytest.mark.promise("P2")
 @pytest.mark.promise("P7")
 @pytest.mark.parametrize("point", POINTS)
-@pytest.mark.timeout(120)
 async def test_a_kill_there_loses_nothing_and_doubles_nothing(running: Running, world: World, killed: tuple[str, str], point: str) -> None:
     project, number = killed
     contact = f"49{POINTS.index(point):03}{number[-8:]}"

@@ -13,7 +13,6 @@ from tests.system.world import World, until
 
 @pytest.mark.promise("P2")
 @pytest.mark.promise("P4")
-@pytest.mark.timeout(120)
 async def test_a_number_that_moves_loses_no_message_and_no_message_is_in_both_projects(world: World) -> None:
     old, new = await asyncio.gather(world.project("old", bot("echo")), world.project("new", bot("echo")))
     number = await world.number(old)

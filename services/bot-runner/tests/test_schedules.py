@@ -139,7 +139,9 @@ async def test_whoever_dies_wherever_a_schedule_runs_once_a_time_and_says_everyt
     await bench.take(following)
     (run,) = await bench.runs(event=following.id)
     assert (run["outcome"], run["replies"], run["conversation_id"]) == ("handled", 3, None)
-    assert (following.data.due_at - first.data.due_at, following.id != first.id) == (timedelta(days=1), True)  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(first.data, ScheduleFired)
+    assert isinstance(following.data, ScheduleFired)
+    assert (following.data.due_at - first.data.due_at, following.id != first.id) == (timedelta(days=1), True)
 
 
 @pytest.mark.parametrize(("catch_up", "count"), [("skip", 0), ("once", 1), ("all", 4)])

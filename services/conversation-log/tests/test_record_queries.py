@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -167,6 +167,34 @@ async def test_a_contact_comes_with_all_addresses_and_its_open_conversations(inb
     assert (found["name"], found["phone_number"]) == ("Anna", "+491")
     assert [(a["kind"], a["value"]) for a in found["addresses"]] == [("user_id", "DE.1"), ("phone", "+491"), ("username", "anna")]
     assert {c["number_id"] for c in found["open_conversations"]} == {"1", "2"}
+
+
+async def test_conversations_are_listed_by_holder_and_by_need_and_a_hold_that_is_over_is_the_bots(inbox: Inbox, project: Project) -> None:
+    desk, root = await Desk.of(project), await project.root()
+    await desk.record(*(message(f"wa_id:49{n}") for n in range(4)))
+    held = "UPDATE public.conversations SET holder = $2, held_since = now(), held_until = now() + $3 WHERE id = $1"
+    first, second, third, _ = [UUID(c["id"]) for c in (await inbox.good(project, "conversations"))["items"]]
+    await root.execute(held, first, "people", timedelta(hours=1))
+    await root.execute(held, second, "people", timedelta(0))
+    await root.execute("UPDATE public.conversations SET needs_attention = true, attention_event = $2 WHERE id = $1", third, third)
+    for query, found in (({"holder": "people"}, [first]), ({"needs_attention": "true"}, [third]), ({"holder": "phone"}, [])):
+        assert [UUID(c["id"]) for c in (await inbox.good(project, "conversations", **query))["items"]] == found
+    assert len((await inbox.good(project, "conversations", holder="bot", needs_attention="false"))["items"]) == 2
+    one = await inbox.good(project, f"conversations/{second}")
+    assert (one["holder"], one["held_until"], len(one["addresses"])) == ("bot", None, 1)
+    assert (await inbox.good(project, f"conversations/{third}"))["attention_event"] == str(third)
+
+
+async def test_of_a_database_that_is_behind_nothing_is_known_to_be_held_or_to_need_anything(inbox: Inbox, project: Project) -> None:
+    await (await Desk.of(project)).record(message("wa_id:491"))
+    root = await project.root()
+    await root.execute("ALTER TABLE public.conversations RENAME needs_attention TO later")
+    try:
+        assert [len((await inbox.good(project, "conversations", needs_attention=a))["items"]) for a in ("true", "false")] == [0, 1]
+        (known,) = (await inbox.good(project, "conversations", holder="bot"))["items"]
+        assert (known["holder"], known["needs_attention"]) == ("bot", False)
+    finally:
+        await root.execute("ALTER TABLE public.conversations RENAME later TO needs_attention")
 
 
 async def test_a_cursor_that_is_none_of_ours_and_a_limit_out_of_its_bounds_are_named_as_such(inbox: Inbox, project: Project) -> None:

@@ -19,6 +19,7 @@ from loquat_bot_runner.adapters.drafts import Drafts
 from loquat_bot_runner.adapters.pointers import Pointers
 from loquat_bot_runner.adapters.secrets import Secrets
 from loquat_bot_runner.adapters.versions import Versions
+from loquat_bot_runner.http import people as bot_people
 from loquat_bot_runner.http.api import BotApi
 from loquat_bot_runner.http.deployments import DeploymentsApi
 from loquat_bot_runner.http.files import FilesApi
@@ -39,8 +40,12 @@ from loquat_common.migrate import load, migrate
 from loquat_common.tokens import Signer, Verifier, new_key
 from loquat_connector.adapters.accounts import Accounts
 from loquat_connector.adapters.numbers import Numbers
+from loquat_connector.adapters.queue import SendQueue
 from loquat_connector.http.api import NumberApi
+from loquat_connector.http.people import PeopleApi
+from loquat_conversation_log.adapters.orders import Orders
 from loquat_conversation_log.http.api import RecordApi
+from loquat_conversation_log.http.orders import OrdersApi
 from loquat_events.catalog import DIRECTORY, NUMBERS, Service
 from loquat_events.envelope import Event, Payload
 from loquat_events.projects import CreateProject, ProjectListed, ProjectState
@@ -50,6 +55,7 @@ from loquat_gateway.domain.scopes import ALL
 from loquat_gateway.handlers.listed import Listed
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.api import build
+from loquat_gateway.http.contacts import Contacts
 from loquat_gateway.http.deadletters import CONSUMERS, DeadLetters
 from loquat_gateway.http.forward import Forward
 from loquat_gateway.http.messages import Messages
@@ -59,6 +65,9 @@ from loquat_gateway.http.webhook import Webhook
 from loquat_provisioner.adapters.store import Store
 from loquat_provisioner.http.api import ProjectApi
 from loquat_rest.catalog import BOT_RUNNER
+from loquat_schema_manager.adapters.followed import FollowedRows
+from loquat_schema_manager.http.api import SchemaApi
+from loquat_schema_manager.http.followings import FollowingsApi
 
 from conftest import Platform
 from tests.system.world import until
@@ -75,6 +84,8 @@ _PACKAGES: Final[dict[Service, str]] = {
     "provisioner": "loquat_provisioner",
     "connector": "loquat_connector",
     "bot-runner": "loquat_bot_runner",
+    "conversation-log": "loquat_conversation_log",
+    "schema-manager": "loquat_schema_manager",
 }
 
 
@@ -84,22 +95,35 @@ class Records:
 
     away: set[str] = field(default_factory=set[str])
     held: set[tuple[str, UUID]] = field(default_factory=set[tuple[str, UUID]])
+    changed: dict[UUID, dict[str, Any] | None] = field(default_factory=dict[UUID, "dict[str, Any] | None"])
+    """Contacts that are not simply there: merged, erased, or none (None)."""
 
     async def has_conversation(self, project: ProjectListed, conversation: UUID) -> bool:
         if project.project_id in self.away:
             raise DatabaseAway("a test")
         return (project.project_id, conversation) in self.held
 
+    async def events_of(self, _project: ProjectListed, contact: UUID) -> list[UUID]:
+        """As bot-runner would."""
+        return [contact]
+
     async def messages(self, *_asked: object) -> list[Any]:
         return []
 
-    async def conversations(self, *_asked: object) -> list[Any]:
+    async def conversations(self, *_asked: object, **_more: object) -> list[Any]:
         return []
+
+    async def conversation(self, project: ProjectListed, conversation: UUID) -> dict[str, Any] | None:
+        if (project.project_id, conversation) not in self.held:
+            return None
+        known: dict[str, Any] = dict.fromkeys(("contact_name", "closed_at", "last_message_at"))
+        more = {"number_id": "106", "status": "open", "state": "unstructured", "holder": "bot", "opened_at": datetime.now(UTC)}
+        return known | more | {"id": conversation, "contact_id": ANNA, "addresses": [{"kind": "phone", "value": "4915"}]}
 
     async def contacts(self, *_asked: object) -> list[Any]:
         return []
 
-    async def contact(self, _project: ProjectListed, contact: UUID) -> dict[str, Any]:
+    async def contact(self, _project: ProjectListed, contact: UUID) -> dict[str, Any] | None:
         at, addresses = datetime.now(UTC), [{"kind": "phone", "value": "4915"}]
         known: dict[str, Any] = {
             "id": contact,
@@ -108,8 +132,12 @@ class Records:
             "attributes": {},
             "created_at": at,
             "updated_at": at,
+            "merged_into": None,
+            "erased_at": None,
         }
-        return known | {"addresses": addresses, "open_conversations": []}
+        if (changed := self.changed.get(contact, {})) is None:
+            return None
+        return known | {"addresses": addresses, "open_conversations": []} | changed
 
 
 @dataclass(slots=True)
@@ -187,26 +215,32 @@ def _owners(pools: dict[Service, Pool], directory: Directory, records: Records) 
         return internal_auth(Verifier({"gateway": PUBLIC}, service))
 
     ring, store = KeyRing.from_json(KeyRing.new()), Store(pools["provisioner"], KeyRing.from_json(KeyRing.new()))
+    nothing = cast("Any", None)
     apis: dict[Service, Api] = {
         "provisioner": ProjectApi(store, {}, auth("provisioner")).api,
         "connector": NumberApi(Numbers(pools["connector"], ring), Accounts(pools["connector"]), 0, lambda: None, auth("connector")).api,
-        "bot-runner": _bots(pools["bot-runner"], directory, auth("bot-runner")),
+        "bot-runner": _bots(pools["bot-runner"], directory, cast("Any", records), auth("bot-runner")),
         "conversation-log": RecordApi(cast("Any", records), directory, auth("conversation-log")).api,
+        "schema-manager": SchemaApi(nothing, 0, auth("schema-manager")).api,
     }
+    PeopleApi(SendQueue(pools["connector"])).add_to(apis["connector"])
+    OrdersApi(Orders(pools["conversation-log"]), cast("Any", records), directory).add_to(apis["conversation-log"])
+    FollowingsApi(FollowedRows(pools["schema-manager"], lambda: 0.5)).add_to(apis["schema-manager"])
     for name in CONSUMERS:
         DeadLetterApi(deferred.DeadLetters(pools[name])).add_to(apis[name])
     return store, apis
 
 
-def _bots(pool: Pool, directory: Directory, authenticate: Authenticate) -> Api:
+def _bots(pool: Pool, directory: Directory, records: Any, authenticate: Authenticate) -> Api:
     """bot-runner's, without bots and without a bus: what is kept is real."""
     nothing = cast("Any", None)
     versions, pointers, drafts = Versions(pool), Pointers(pool), Drafts(pool)
-    shelf, api = Shelf(versions, drafts, Aside()), BotApi(nothing, nothing, nothing, authenticate).api
+    shelf, api = Shelf(versions, drafts, Aside()), BotApi(records, nothing, directory, authenticate).api
     VersionsApi(versions, pointers, shelf).add_to(api)
     DeploymentsApi(versions, pointers, nothing, nothing, nothing, shelf, directory).add_to(api)
     FilesApi(drafts).add_to(api)
     RunsApi(bot_runner.Store(pool)).add_to(api)
+    bot_people.PeopleApi(bot_runner.Store(pool), records, directory).add_to(api)
     SettingsApi(nothing, Secrets(pool, KeyRing.from_json(KeyRing.new())), pointers, nothing, directory).add_to(api)
     return api
 
@@ -214,13 +248,11 @@ def _bots(pool: Pool, directory: Directory, authenticate: Authenticate) -> Api:
 @asynccontextmanager
 async def open_front(platform: Platform, broker: MemoryBroker | None = None) -> AsyncGenerator[Front]:
     """A gateway; with `broker`, another one on the same bus and database."""
-    names: tuple[Service, ...] = (*_PACKAGES, "conversation-log")
-    pools: dict[Service, Pool] = {name: await platform.pool(name) for name in names}
+    pools: dict[Service, Pool] = {name: await platform.pool(name) for name in _PACKAGES}
     for name, pool in pools.items():
         async with pool.acquire() as connection:
             await migrate(connection, schema=schema_of(name), component="bus", migrations=deferred.migrations())
-            if name in _PACKAGES:
-                await migrate(connection, schema=schema_of(name), component=name, migrations=load(files(f"{_PACKAGES[name]}.migrations")))
+            await migrate(connection, schema=schema_of(name), component=name, migrations=load(files(f"{_PACKAGES[name]}.migrations")))
     broker, people, moment = broker or MemoryBroker(), People(pools["gateway"]), [timedelta()]
     bus = MemoryBus("gateway", broker)
     numbers, table, listed = bus.table(NUMBERS), bus.table(DIRECTORY), Listed(people)
@@ -248,6 +280,7 @@ async def open_front(platform: Platform, broker: MemoryBroker | None = None) -> 
             Resources(access, people, Routing(numbers), clients),
             Messages(access, clients["conversation-log"], clients["connector"], bus, clock),
             DeadLetters(access, people, clients),
+            Contacts(access, people, clients, bus, clock),
             Forward(access, people, clients, {"bot-runner": BOT_RUNNER}),
         )
         client = await stack.enter_async_context(TestClient(TestServer(public.app())))

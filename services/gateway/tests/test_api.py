@@ -10,6 +10,7 @@ import pytest
 from loquat_gateway.domain.scopes import ALL
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.api import build
+from loquat_gateway.http.contacts import Contacts
 from loquat_gateway.http.deadletters import DeadLetters
 from loquat_gateway.http.document import openapi
 from loquat_gateway.http.forward import OWNED, Forward
@@ -40,6 +41,7 @@ def test_every_route_but_the_open_ones_asks_for_a_scope_that_there_is() -> None:
         Resources(access, nothing, nothing, {}),
         Messages(access, nothing, nothing, nothing, nothing),
         DeadLetters(access, nothing, {}),
+        Contacts(access, nothing, {}, nothing, nothing),
         Forward(access, nothing, {}, OWNED),
     )
     for route in api.routes:

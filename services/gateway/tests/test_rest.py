@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from loquat_common.bus.memory import MemoryBroker, MemoryBus
-from loquat_events.catalog import DIRECTORY
+from loquat_events.catalog import DIRECTORY, INBOX
+from loquat_events.conversations import HoldOrdered
 from loquat_gateway.domain.scopes import ALL
 
 from conftest import Platform
@@ -163,6 +164,7 @@ async def test_a_bots_file_in_a_folder_is_written_with_its_etag_and_a_conflict_c
 NUMBER = {"phone_number_id": "106", "waba_id": "w", "token": "EAA"}
 TEXT = {"type": "text", "text": "hi"}
 BODIES: dict[tuple[str, str], list[Any]] = {
+    ("POST", "/v1/projects/{project_id}/contacts/{contact_id}/merge"): [{"into": str(UUID(int=3))}],
     ("POST", "/v1/projects"): [{"name": "p"}],
     ("POST", "/v1/projects/{project_id}/numbers"): [NUMBER],
     ("POST", "/v1/projects/{project_id}/bot/deployments"): [{"files": {}}],
@@ -170,6 +172,7 @@ BODIES: dict[tuple[str, str], list[Any]] = {
         {"contact_id": str(ANNA), "message": TEXT},
         {"address": {"kind": "phone", "value": "4915"}, "message": TEXT},
     ],
+    ("POST", "/v1/projects/{project_id}/conversations/{conversation_id}/hold"): [{"note": "mine"}],
     ("POST", "/v1/projects/{project_id}/dead-letters/{letter_id}/discard"): [{"reason": "r"}],
 }
 
@@ -182,8 +185,35 @@ async def test_each_route_can_be_used_with_its_own_scope_alone_and_not_without(f
         with_it, without = await front.key(scopes=[scope]), await front.key(scopes=[s for s in ALL if s != scope])
         for route in (r for r in routes if r.scope == scope):
             at = {"project_id": "prj_1", "phone_number_id": "106", "contact_id": ANNA, "conversation_id": UUID(int=1)}
-            path = route.path.format(**at, letter_id="connector.1", version="0" * 64, file="bot.py", run_id=UUID(int=1), key="k", name="n")
+            more = {"version": "0" * 64, "file": "bot.py", "run_id": UUID(int=1), "key": "k", "name": "n", "order_id": UUID(int=2)}
+            path = route.path.format(**at, **more, letter_id="connector.1")
             for body in BODIES.get((route.method, route.path), [None]):
                 status, problem = await front.ask(with_it, route.method, path, body)
                 assert status != 403, (route.method, path, problem)
                 assert (await front.ask(without, route.method, path, body))[0] == 403
+
+
+async def test_holding_handing_back_and_resolving_are_orders_in_the_contacts_own_lane_once_per_idempotency_key(front: Front) -> None:
+    await front.made("prj_1")
+    here, owner = UUID(int=7), await front.key()
+    front.records.held.add(("prj_1", here))
+    at = f"/v1/projects/prj_1/conversations/{here}"
+    status, known = await front.ask(owner, "GET", at)
+    assert (status, known["holder"], known["needs_attention"]) == (200, "bot", False)
+    for _ in range(2):
+        status, ordered = await front.ask(owner, "POST", f"{at}/hold", {"seconds": 60, "note": "mine"}, Idempotency_Key="one")
+        assert status == 202
+    await front.ask(owner, "POST", f"{at}/hold", {"for_people": True})
+    await front.ask(owner, "POST", f"{at}/release")
+    await front.ask(owner, "POST", f"{at}/resolve")
+    events = [e for e in front.broker.events(INBOX) if isinstance(e.data, HoldOrdered)]
+    assert {e.lane for e in events} == {"4915"}
+    orders = [e.data for e in {e.id: e for e in events}.values()]
+    assert [(o.holder, o.seconds, o.note, o.resolved) for o in orders if isinstance(o, HoldOrdered)] == [
+        ("person", 60, "mine", False), ("people", None, None, False), ("bot", None, None, True), (None, None, None, True),
+    ]  # fmt: skip
+    assert str(events[0].id) == ordered["order_id"]
+    assert (await front.ask(owner, "POST", f"{at}/hold", {"seconds": 0}))[0] == 422
+    assert (await front.ask(owner, "POST", f"/v1/projects/prj_1/conversations/{UUID(int=8)}/hold", {}))[0] == 404
+    assert (await front.ask(owner, "GET", "/v1/projects/prj_1/conversations?holder=people&needs_attention=true"))[0] == 200
+    assert (await front.ask(owner, "GET", "/v1/projects/prj_1/conversations?holder=nobody"))[0] == 422

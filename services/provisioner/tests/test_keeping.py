@@ -100,6 +100,42 @@ async def test_of_many_orders_at_once_one_is_taken_and_the_others_hear_of_it(cou
     await counter.good("POST", path, body)
 
 
+async def test_an_order_that_is_repeated_is_answered_with_what_became_of_it(counter: Counter) -> None:
+    backup = (await counter.good("POST", "/backups", {}))["id"]
+    await counter.shop.handle(ordered(counter, TakeBackup)[0])
+    path = f"/backups/{backup}/restore"
+    assert (await keyed(counter, path, "one"))[1]["state"] == "running"
+    (order,) = ordered(counter, RestoreBackup)
+    await counter.shop.killed(order, "provisioner.restore.copied")
+    status, running = await keyed(counter, path, "one")
+    assert (status, running["state"], running["epoch"], running["ended_at"]) == (202, "running", 2, None)
+    await counter.shop.handle(order)
+    await counter.shop.handle(DropBackup(project_id=order.project_id, backup_id=order.backup_id, ordered_by=USER))
+    status, done = await keyed(counter, path, "one")
+    assert (status, done["state"], done["id"]) == (202, "done", str(order.restore_id))
+    assert (await counter.good("GET", "/restores"))["items"] == [done]
+    assert len(ordered(counter, RestoreBackup)) == 1, "what was handled is not said again"
+
+
+async def test_a_restore_whose_order_is_a_dead_letter_does_not_run_any_more(counter: Counter) -> None:
+    backup = (await counter.good("POST", "/backups", {}))["id"]
+    await counter.shop.handle(ordered(counter, TakeBackup)[0])
+    await keyed(counter, f"/backups/{backup}/restore", "one")
+    (order,) = ordered(counter, RestoreBackup)
+    await counter.shop.killed(order, "provisioner.restore.told")
+    await counter.shop.pool.execute(
+        "INSERT INTO deferred (group_name, partition, seq, event_id, lane, project, event, state, attempts, next_at, reason, ended_at)"
+        " VALUES ('provisioner', 'projects.commands.v1/0', 1, $1, 'project', $2, '', 'dead', 3, now(), 'ValueError: inside', now())",
+        str(order.restore_id),
+        order.project_id,
+    )
+    (shown,) = (await counter.good("GET", "/restores"))["items"]
+    assert (shown["state"], "dead letters" in shown["reason"], shown["ended_at"] is not None) == ("failed", True, True)
+    assert (await keyed(counter, f"/backups/{backup}/restore", "one"))[1] == shown
+    await counter.shop.pool.execute("UPDATE deferred SET state = 'deferred', ended_at = NULL")  # an operator gives it another try
+    assert (await counter.good("GET", "/restores"))["items"][0]["state"] == "running"
+
+
 async def test_nothing_else_is_ordered_while_a_restore_waits_or_runs(counter: Counter) -> None:
     backup = (await counter.good("POST", "/backups", {}))["id"]
     await counter.shop.handle(ordered(counter, TakeBackup)[0])

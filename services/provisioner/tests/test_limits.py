@@ -167,6 +167,11 @@ async def test_over_its_size_the_answer_says_so_and_what_is_deleted_by_the_edito
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
         await counter.shop.enter(counter.project, "bot")
     assert await counter.sweep() == []
+    await gone(one)
+    one = await editor(counter)
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await one.execute("INSERT INTO fat VALUES ('y')")
+    await one.execute("SET default_transaction_read_only = off")
     await one.execute("TRUNCATE fat")
     assert await counter.weigh() == [f"opened {counter.project.database}"]
     assert (await counter.good("GET", "/usage"))["closed_for_size"] is False

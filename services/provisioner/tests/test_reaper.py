@@ -281,14 +281,24 @@ async def test_a_project_over_its_size_keeps_its_editor_until_it_is_well_below(
     for kind in ("bot", "direct"):
         with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
             await project.login(kind)
-    await (await project.login("editor")).close()
+    editor = await project.login("editor")
+    assert await editor.fetchval("SHOW default_transaction_read_only") == "on"
     assert await beside.fetchval("SELECT 1") == 1
     assert await sweep(databases) == [], "a login that is closed is as it shall be"
+    login = project.names.login("editor")
+    await editor.execute("SET ROLE NONE; SET default_transaction_read_only = off")
+    await editor.execute(f"ALTER ROLE {login} IN DATABASE {project.database} RESET default_transaction_read_only")
+    assert await sweep(databases) == [f"put back {login}"]
+    await gone(editor)
+    again = await project.login("editor")
+    assert await again.fetchval("SHOW default_transaction_read_only") == "on"
     await limit(0.95)
     assert await weigh(databases) == [], "it would flicker"
     await limit(0.5)
     assert await weigh(databases) == [f"opened {project.database}"]
-    await (await project.login("bot")).close()
+    for kind in ("bot", "editor"):
+        assert await (await project.login(kind)).fetchval("SHOW default_transaction_read_only") == "off"
+    assert await sweep(databases) == []
     await admin.execute("UPDATE loquat_operations.projects SET size_limit = $2 WHERE database = $1", project.database, SIZE_LIMIT)
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import asyncpg
 from aiohttp import web
+from loquat_common.bus import deferred
 from loquat_common.bus.memory import MemoryBus
 from loquat_common.bus.port import Done, Outcome, Received
 from loquat_common.client import InternalClient
@@ -300,6 +301,7 @@ async def open_workshop(platform: Platform, tenants: Tenants, folder: Path) -> A
     """With an empty control database; what it leaves on the tenant cluster is cleared away."""
     pool = await platform.pool("provisioner")
     async with pool.acquire() as connection:
+        await migrate(connection, schema="provisioner", component="bus", migrations=deferred.migrations())
         await migrate(connection, schema="provisioner", component="provisioner", migrations=load(files("loquat_provisioner.migrations")))
     (folder / "points").mkdir()
     (folder / "starter").mkdir()

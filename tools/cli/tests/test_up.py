@@ -86,7 +86,6 @@ async def all_gone(pids: dict[str, int]) -> None:
             await gone(pid)
 
 
-@pytest.mark.timeout(180)
 async def test_it_starts_is_talked_to_survives_a_kill_stops_and_finds_its_data_again(newcomer: Newcomer) -> None:
     async with newcomer.up() as process:
         owner = newcomer.read("owner.json")
@@ -131,7 +130,6 @@ async def test_it_starts_is_talked_to_survives_a_kill_stops_and_finds_its_data_a
         await all_gone(pids)
 
 
-@pytest.mark.timeout(60)
 async def test_a_busy_port_is_told_before_anything_is_started(newcomer: Newcomer) -> None:
     async def nobody(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()

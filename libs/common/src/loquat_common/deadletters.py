@@ -35,6 +35,18 @@ class Discard(BaseModel):
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
+class Lanes(BaseModel):
+    """Lanes of the project: a person's addresses."""
+
+    lanes: list[str] = Field(max_length=1000)
+
+
+class Forgotten(BaseModel):
+    """How many are gone."""
+
+    forgotten: int
+
+
 class DeadLetterList(BaseModel):
     """Dead letters, newest first."""
 
@@ -58,6 +70,7 @@ class DeadLetterApi:
         base = "/internal/projects/{project_id}/dead-letters"
         api.route("GET", base, self.list, summary="Dead letters", scope="dead-letters:read")
         api.route("GET", base + "/{letter_id}", self.show, summary="A dead letter", scope="dead-letters:read")
+        api.route("POST", base + "/forget", self.forget, summary="Forget those of some lanes", scope="dead-letters:write")
         api.route("POST", base + "/{letter_id}/redrive", self.redrive, summary="Try again", status=202, scope="dead-letters:write")
         api.route("POST", base + "/{letter_id}/discard", self.discard, summary="Give up", scope="dead-letters:write")
 
@@ -77,6 +90,10 @@ class DeadLetterApi:
         if not await self._letters.redrive(path.project_id, path.letter_id):
             raise not_found("dead letter")
         return Redriven()
+
+    async def forget(self, _request: web.Request, *, path: _Project, body: Lanes) -> Forgotten:
+        """Drops them with their events. Their markers are the caller's to set."""
+        return Forgotten(forgotten=await self._letters.forget_lanes(path.project_id, body.lanes))
 
     async def discard(self, _request: web.Request, *, path: _One, body: Discard) -> None:
         """Ends it."""

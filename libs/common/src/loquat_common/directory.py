@@ -40,3 +40,8 @@ class Directory:
         """An organization's projects."""
         found = (e.data for e in self._table.values().values())
         return [d for d in found if isinstance(d, ProjectListed) and d.organization_id == organization]
+
+    def ready(self) -> list[str]:
+        """Projects whose databases are there."""
+        found = (e.data for e in self._table.values().values())
+        return [d.project_id for d in found if isinstance(d, ProjectListed) and d.state == "ready"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -32,6 +32,11 @@ class Health:
     def note(self, name: str, value: str) -> None:
         """A fact for `/readyz`, such as the isolation level."""
         self._facts[name] = value
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What was noted."""
+        return self._facts
 
     def measure(self, name: str, take: Measure) -> None:
         """`take` brings gauges up to date that cost a question, such as lag: only when somebody asks for the metrics."""

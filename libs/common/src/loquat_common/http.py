@@ -31,6 +31,7 @@ BODY_LIMIT: Final = 1 << 20
 BODY_SECONDS: Final = 30.0
 """For a body that is read whole: a few MB over a slow line."""
 _JSON: Final = "application/json"
+_LONGEST_KEY: Final = 200
 _NUL: Final = b"\\u0000"
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 
@@ -57,6 +58,7 @@ class Route:
     errors: Sequence[int] = ()
     takes: Sequence[str] = ()
     gives: Sequence[str] = ()
+    headers: Sequence[str] = ()
 
 
 class Api:
@@ -115,6 +117,7 @@ class Api:
                 operation.errors,
                 operation.takes,
                 operation.gives,
+                operation.headers,
             )
         )
 
@@ -291,3 +294,20 @@ def internal_auth(verifier: Verifier) -> Authenticate:
         return actor
 
     return authenticate
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """The header, if it is there.
+
+    Raises:
+        Problem: 422 when it is empty, too long, or not UTF-8.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    detail = f"header.Idempotency-Key has {len(key)} characters; 1 to {_LONGEST_KEY} are possible"
+    if any("\ud800" <= c <= "\udfff" for c in key):  # what aiohttp makes of other bytes
+        detail = "header.Idempotency-Key is not UTF-8"
+    elif 1 <= len(key) <= _LONGEST_KEY:
+        return key
+    raise Problem(422, "invalid_request", "The request is not valid", detail)

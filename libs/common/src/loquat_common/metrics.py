@@ -62,6 +62,12 @@ schema_attempts = Counter(
     "loquat_schema_attempts_total", "Project databases tried to be brought to the current schema.", ("outcome",), registry=REGISTRY
 )
 schema_behind = Gauge("loquat_schema_behind_databases", "Project databases whose schema is not the current one.", registry=REGISTRY)
+bootstrap_behind = Gauge(
+    "loquat_cluster_bootstrap_behind",
+    "Versions by which a tenant cluster's bootstrap is older than this release.",
+    ("cluster",),
+    registry=REGISTRY,
+)
 change_sets = Counter("loquat_change_sets_total", "Change sets of projects' tables, dry runs aside.", ("outcome",), registry=REGISTRY)
 project_steps = Counter("loquat_project_steps_total", "Steps of projects' lives.", ("step", "status"), registry=REGISTRY)
 

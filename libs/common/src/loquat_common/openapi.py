@@ -57,7 +57,7 @@ def _operation(route: Route, n: int, shown: dict[Any, dict[str, Any]], problem: 
         for part in ("path", "query")
         if (schema := shown.get(((n, part), "validation")))
         for name, declared in schema["properties"].items()
-    ]
+    ] + [{"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in route.headers]
     operation: dict[str, Any] = {
         "operationId": _identifier(route),
         "summary": route.summary,

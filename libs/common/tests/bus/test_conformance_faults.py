@@ -23,7 +23,6 @@ def without_memory(engine: Engine, request: pytest.FixtureRequest, reason: str) 
 
 
 @pytest.mark.promise("P2")
-@pytest.mark.timeout(120)
 async def test_a_crash_loses_nothing_and_repeats_no_more_than_the_span(engine: Engine) -> None:
     seen: Counter[int] = Counter()
 
@@ -45,7 +44,6 @@ async def test_a_crash_loses_nothing_and_repeats_no_more_than_the_span(engine: E
 
 
 @pytest.mark.promise("P3")
-@pytest.mark.timeout(120)
 async def test_two_members_share_the_partitions_and_never_a_lane_when_one_joins_and_one_leaves(
     engine: Engine, request: pytest.FixtureRequest
 ) -> None:
@@ -96,7 +94,6 @@ async def test_two_members_share_the_partitions_and_never_a_lane_when_one_joins_
 
 
 @pytest.mark.promise("P3")
-@pytest.mark.timeout(120)
 async def test_a_frozen_member_loses_its_partitions_and_does_no_harm_when_it_wakes(engine: Engine, request: pytest.FixtureRequest) -> None:
     without_memory(engine, request, "memory has no other process")
     seen: Counter[int] = Counter()
@@ -141,7 +138,6 @@ async def _other_process(engine: Engine) -> asyncio.subprocess.Process:
 
 
 @pytest.mark.promise("P1")
-@pytest.mark.timeout(150)
 async def test_an_engine_that_restarts_loses_nothing_and_consumers_go_on(engine: Engine, request: pytest.FixtureRequest) -> None:
     without_memory(engine, request, "memory is gone when it restarts")
     seen: Counter[int] = Counter()

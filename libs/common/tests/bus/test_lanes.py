@@ -303,7 +303,7 @@ Bus.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
-TestBus = pytest.mark.promise("P3")(pytest.mark.timeout(180)(Bus.TestCase))
+TestBus = pytest.mark.promise("P3")(Bus.TestCase)
 
 
 def walk(seed: int) -> None:
@@ -333,7 +333,6 @@ def walk(seed: int) -> None:
 
 
 @pytest.mark.promise("P3")
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("block", range(4))
 def test_random_walks_lose_nothing_and_keep_the_order(block: int) -> None:
     for seed in range(block * WALKS, (block + 1) * WALKS):

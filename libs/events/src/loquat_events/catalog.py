@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Final, Literal
 
 from loquat_events.bots import BotDeployed
+from loquat_events.contacts import ContactErased, ContactMerged, EraseContact, MergeContacts
 from loquat_events.conversations import (
     ConversationChanged,
     HoldOrdered,
@@ -146,6 +147,12 @@ COMMANDS: Final = Topic(
     ),
     consumers=("provisioner",),
 )
+CONTACTS: Final = Topic(
+    "contacts.commands.v1",
+    "orders about contacts",
+    (Spoken(MergeContacts, ("gateway",)), Spoken(EraseContact, ("gateway",))),
+    consumers=("conversation-log",),
+)
 PROJECTS: Final = Topic(
     "projects.events.v1",
     "what happened to projects and to the shape of their databases",
@@ -161,8 +168,10 @@ PROJECTS: Final = Topic(
         Spoken(LimitsChanged, ("provisioner",)),
         Spoken(BackupChanged, ("provisioner",)),
         Spoken(ProjectRestored, ("provisioner",)),
+        Spoken(ContactMerged, ("conversation-log",)),
+        Spoken(ContactErased, ("conversation-log",)),
     ),
-    consumers=(),  # nobody here: for tools outside, and for webhooks out
+    consumers=("schema-manager",),  # what became of contacts; the rest is for tools outside, and for webhooks out
 )
 DIRECTORY: Final = Topic(
     "projects.directory.v1",
@@ -180,7 +189,7 @@ DEPLOYMENTS: Final = Topic(
     partitions=1,
     compacted=True,
 )
-_ALIVE: Final = (INBOX, OUTBOX, RECEIPTS, CHANGES, ACCOUNTS, NUMBERS, UNROUTED, COMMANDS, PROJECTS, DIRECTORY, DEPLOYMENTS)
+_ALIVE: Final = (INBOX, OUTBOX, RECEIPTS, CHANGES, ACCOUNTS, NUMBERS, UNROUTED, COMMANDS, CONTACTS, PROJECTS, DIRECTORY, DEPLOYMENTS)
 
 
 def dead_of(topic: Topic) -> Topic:

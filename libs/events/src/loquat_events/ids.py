@@ -49,6 +49,11 @@ def schedule_id(project: str, automation: UUID, due_at: str) -> UUID:
     return fact_id("schedule", project, str(automation), due_at)
 
 
+def contact_order_id(project: str, kind: str, *contacts: str) -> UUID:
+    """An order to merge or to erase contacts: the same wish is the same order."""
+    return fact_id("contact order", project, kind, *contacts)
+
+
 def change_id(cause: UUID, what: str) -> UUID:
     """A consequence of another event: the same cause gives the same consequence."""
     return fact_id("change", str(cause), what)

@@ -148,12 +148,15 @@ class TemplateSealed(Payload):
 
 
 class SchemaChanged(Payload):
-    """A change set was applied to the shape of a project's database. Names only, no values."""
+    """The shape of a project's database changed, by a change set or the console's SQL. Names only, no values."""
 
     TYPE: ClassVar[str] = "schema.changed.v1"
     project_id: str
     change_set: UUID
-    tables: tuple[str, ...] = Field(description="the tables that were made, changed or dropped, by their name after it")
+    recorded: bool = Field(default=True, description="whether it is a change set that can be asked for; the console's SQL is none")
+    tables: tuple[str, ...] = Field(
+        description="the tables that were made or changed, by their name after it, and those that a change set dropped"
+    )
     actor: str
     at: AwareDatetime
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loquat_rest.names import Name, NewName
-from loquat_rest.operation import OneProject, Operation
+from loquat_rest.operation import KEYED, OneProject, Operation
 from loquat_rest.tables import Link, OneColumn, OneConstraint, OneIndex, OneTable
 
 MOST: Final = 100
@@ -407,6 +407,7 @@ def _one(
         body=body,
         answer=ChangeSet,
         errors=(403, 404, 409, 503),
+        headers=KEYED,
         seconds=SECONDS,
     )
 
@@ -419,6 +420,7 @@ APPLY: Final = Operation(
     body=ChangeRequest,
     answer=ChangeSet,
     errors=(403, 404, 409, 503),
+    headers=KEYED,
     seconds=SECONDS,
 )
 HISTORY: Final = Operation("GET", "/database/changes", "List change sets", "database:read", query=ChangeSetQuery, answer=ChangeSetList)

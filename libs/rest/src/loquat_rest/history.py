@@ -10,6 +10,10 @@ from loquat_rest.operation import OneProject, Operation
 
 PAGE: Final = 100
 """Changes of a page."""
+KEPT: Final = 365
+"""Days that a change is kept unless said otherwise."""
+LONGEST: Final = 3_650
+"""Days that a change can be kept."""
 
 
 class HistoryOfTable(OneProject):
@@ -25,9 +29,15 @@ class OneChange(HistoryOfTable):
 
 
 class HistorySwitch(BaseModel):
-    """Whether changes of a table's rows are noted. What was noted stays when it is switched off, until the table goes or it is forgotten."""
+    """Whether changes of a table's rows are noted. What was noted stays when it is switched off, until its time is over, the table goes or it is forgotten."""
 
     enabled: bool
+    keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=LONGEST,
+        description=f"days after which a change is forgotten, within another day; not given: as it was, at first {KEPT}",
+    )
 
 
 class HistoryState(BaseModel):
@@ -35,6 +45,7 @@ class HistoryState(BaseModel):
 
     table: str
     enabled: bool
+    keep_days: int | None = Field(description="days that a change is kept; null where nothing was ever noted")
 
 
 class HistoryQuery(BaseModel):
@@ -67,6 +78,7 @@ class Changes(BaseModel):
     """Changes, the newest first. A page may end before its limit: the cursor says whether there is more."""
 
     enabled: bool
+    keep_days: int | None = Field(description="days that a change is kept; null where nothing was ever noted")
     items: list[Change]
     next_cursor: str | None
 

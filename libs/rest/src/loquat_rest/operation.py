@@ -8,6 +8,8 @@ from typing import Final, Literal
 from pydantic import BaseModel, Field
 
 JSON: Final = "application/json"
+KEYED: Final = ("Idempotency-Key",)
+"""Headers of an operation that may be asked for again: 1 to 200 characters, the same for the same order."""
 AUDITED: Final = "Loquat-Audited"
 """Header of an inner answer: what an operation of a reading scope changed, for the audit record. It goes no further."""
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from loquat_rest.operation import OneProject, Operation
+from loquat_rest.operation import KEYED, OneProject, Operation
 
 LoginKind = Literal["bot", "editor", "direct"]
 
@@ -17,7 +17,7 @@ class Limits(BaseModel):
     """What a project's database may take. The reaper of its cluster is who enforces it, each second; the size, each minute."""
 
     size_bytes: int = Field(
-        description="of all tables and indexes; above it only the platform's own editor may connect until it is below 90 %"
+        description="of all tables and indexes; above it only the API reads and deletes (507 `over_limit` for the rest) until it is below 90 %"
     )
     bot_connections: int
     editor_connections: int = Field(description="the API's own: rows, tables, dumps")
@@ -71,7 +71,7 @@ class Usage(BaseModel):
     size_bytes: int
     size_share: float = Field(description="size by limit: above 1 the project is closed at the next look")
     closed_for_size: bool = Field(
-        description="over its size: bot and direct login are shut out; delete rows or clear tables here, then they come back"
+        description="over its size: bot and direct login are shut out, writes are refused (507); delete rows, clear or drop tables here, then all comes back"
     )
     rows_estimate: int
     tables: list[TableUsage] = Field(description="the 500 largest")
@@ -233,6 +233,7 @@ TAKE: Final = Operation(
     body=NewBackup,
     answer=Backup,
     status=202,
+    headers=KEYED,
     errors=(404, 409, 503),
 )
 DROP: Final = Operation(
@@ -253,6 +254,8 @@ RESTORE: Final = Operation(
     at=OneBackup,
     answer=Restore,
     status=202,
+    ready=False,  # an order that is repeated while its restore runs
+    headers=KEYED,
     errors=(404, 409, 503),
 )
 RESTORES: Final = Operation("GET", "/database/restores", "List restores", "database:read", answer=RestoreList, ready=False)
@@ -264,6 +267,7 @@ CLONE: Final = Operation(
     body=NewClone,
     answer=CloneOrdered,
     status=202,
+    headers=KEYED,
     errors=(404, 409, 503),
 )
 OPERATIONS: Final[tuple[Operation, ...]] = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from loquat_rest.operation import Operation
-from loquat_rest.rows import InTable
+from loquat_rest.rows import Filter, InTable
 
 CSV: Final = "text/csv"
 JSONL: Final = "application/x-ndjson"
@@ -31,6 +31,15 @@ class ExportOptions(BaseModel):
         description="CSV for Excel and its like: a text that begins with = + - @, a tab or a line end gets a ' in front, or they would run it as a"
         " formula. Such a file cannot be imported again as it was",
     )
+
+
+class ExportQuery(ExportOptions):
+    """The rows that a filter and a search find, as those of a page do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    filter: Filter | None = None
+    search: str | None = Field(default=None, min_length=1, max_length=200)
 
 
 class ImportOptions(BaseModel):
@@ -72,6 +81,16 @@ _TABLE: Final = "/database/tables/{table}"
 EXPORT: Final = Operation(
     "GET", f"{_TABLE}/export", "Export rows as CSV or JSONL", "database:read", InTable, query=ExportOptions, gives=(CSV, JSONL)
 )
+EXPORT_FOUND: Final = Operation(
+    "POST",
+    f"{_TABLE}/export",
+    "Export the rows that a filter finds as CSV or JSONL",
+    "database:read",
+    InTable,
+    body=ExportQuery,
+    gives=(CSV, JSONL),
+    errors=(404, 409, 422),
+)
 IMPORT: Final = Operation(
     "POST",
     f"{_TABLE}/import",
@@ -84,4 +103,4 @@ IMPORT: Final = Operation(
     errors=(404, 408, 409, 415, 422, 429),
     seconds=120.0,
 )
-OPERATIONS: Final[tuple[Operation, ...]] = (EXPORT, IMPORT)
+OPERATIONS: Final[tuple[Operation, ...]] = (EXPORT, EXPORT_FOUND, IMPORT)

@@ -57,6 +57,7 @@ from loquat_bot_runner.http.api import BotApi
 from loquat_bot_runner.http.deployments import DeploymentsApi
 from loquat_bot_runner.http.egress import EgressApi
 from loquat_bot_runner.http.files import FilesApi
+from loquat_bot_runner.http.people import PeopleApi
 from loquat_bot_runner.http.runs import RunsApi
 from loquat_bot_runner.http.schedules import SchedulesApi
 from loquat_bot_runner.http.settings import SettingsApi
@@ -121,6 +122,7 @@ async def serve(settings: Settings) -> None:
             part.add_to(api.api)
         SettingsApi(Configurations(pools), secrets, Pointers(service.pool), gate, directory).add_to(api.api)
         SchedulesApi(Automations(pools), index, syncing, directory, bus, _now).add_to(api.api)
+        PeopleApi(store, runs, directory).add_to(api.api)
         DeadLetterApi(letters, Discards(directory, runs).mark).add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)

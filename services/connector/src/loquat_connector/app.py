@@ -26,6 +26,7 @@ from loquat_connector.domain.pacing import Pacing
 from loquat_connector.handlers.leaving import Leaving
 from loquat_connector.handlers.messages import Messages
 from loquat_connector.http.api import NumberApi
+from loquat_connector.http.people import PeopleApi
 from loquat_connector.settings import Settings
 
 
@@ -68,6 +69,7 @@ async def serve(settings: Settings) -> None:
         service.follow(life, "messages", bus.subscribe("connector", [OUTBOX, RECEIPTS, UNROUTED, ACCOUNTS], messages.handle))
         api = NumberApi(numbers, accounts, settings.moving_rest, changed, internal_auth(Verifier(settings.trusted_keys, "connector")))
         DeadLetterApi(letters).add_to(api.api)
+        PeopleApi(queue).add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)
         await service.ready(life)

@@ -21,6 +21,7 @@ from loquat_gateway.domain.scopes import ALL
 from loquat_gateway.handlers.listed import Listed
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.api import build
+from loquat_gateway.http.contacts import Contacts
 from loquat_gateway.http.deadletters import DeadLetters
 from loquat_gateway.http.forward import OWNED, Forward
 from loquat_gateway.http.messages import Messages
@@ -67,6 +68,7 @@ async def serve(settings: Settings) -> None:
             Resources(access, people, routing, clients),
             Messages(access, clients["conversation-log"], clients["connector"], bus, lambda: datetime.now(UTC)),
             DeadLetters(access, people, clients),
+            Contacts(access, people, clients, bus, lambda: datetime.now(UTC)),
             Forward(access, people, clients, OWNED),
         )
         server = Server(api.app(), settings.http_host, settings.http_port)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
+from loquat_common.bootstrap import Bootstraps
 from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.factory import open_bus
 from loquat_common.client import InternalClient
@@ -48,6 +50,10 @@ async def serve(settings: Settings) -> None:
         clusters = {name: ProjectDatabases(connector(address)) for name, address in settings.tenant_clusters.items()}
         for name, databases in clusters.items():
             life.on_stop(f"cluster {name}", databases.close)
+        life.spawn(
+            "bootstraps",
+            Bootstraps(service.health, {n: partial(connector(a), "postgres") for n, a in settings.tenant_clusters.items()}).run(),
+        )
         store = Store(service.pool, KeyRing.from_json(settings.key_ring or ""))
         bus = open_bus(settings, "provisioner", service.pool)
         await life.enter("bus", bus.start, bus.stop)

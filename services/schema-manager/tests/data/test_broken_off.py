@@ -48,7 +48,9 @@ async def main(control, project_id, database, host, port, user, password, points
     listing.list(Project(None, Names(database), project_id))
     async def dial(place):
         return await asyncpg.connect(host=host, port=int(port), database=place.database, user=user, password=password, statement_cache_size=0)
-    editors = Editors(Directory(listing), ProjectPools(dial))
+    async def no_size(_project):
+        return None
+    editors = Editors(Directory(listing), ProjectPools(dial), no_size)
     pool = await open_pool(control, search_path="schema_manager, pg_catalog")
     await ChangeSets(editors, Records(pool), failpoints=Failpoints(Path(points))).apply(project_id, [CreateTable(name="orders")], actor="key_of_anna")
 

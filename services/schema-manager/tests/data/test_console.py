@@ -9,10 +9,13 @@ import pytest
 from loquat_common.http import Api
 from loquat_schema_manager.adapters.console import Console
 from loquat_schema_manager.adapters.editors import Editors
+from loquat_schema_manager.adapters.rows import Changed
 from loquat_schema_manager.http.console import Sql
 
-from tests.desk import Desk, open_desk
+from tests.desk import USER, Desk, open_desk
 from tests.tenants import Project
+
+Told = list[tuple[object, ...]]
 
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
 _TABLE = "CREATE TABLE notes (id int PRIMARY KEY, text text)"
@@ -23,12 +26,18 @@ _WITHOUT_LIMIT = "SET statement_timeout = 0; SET transaction_timeout = 0; SET cl
 
 
 @pytest.fixture
-async def data(project: Project) -> AsyncGenerator[Desk]:
+def told() -> Told:
+    return []
+
+
+@pytest.fixture
+async def data(project: Project, told: Told) -> AsyncGenerator[Desk]:
     async def open_database(_cluster: str, database: str) -> Any:
         return await project.tenants.as_service("schema-manager")(database)
 
     def add(api: Api, editors: Editors, _bus: object) -> None:
-        Sql(Console(editors, open_database)).add_to(api)
+        changed: Changed = lambda _project, table, count, actor: told.append((table, count, actor))  # noqa: E731
+        Sql(Console(editors, open_database, changed, lambda _project, tables, actor: told.append((*tables, actor)))).add_to(api)
 
     async with open_desk(project, add) as made:
         yield made
@@ -242,3 +251,73 @@ async def test_scripts_that_are_none_are_refused_with_the_field(data: Desk) -> N
         await refused(data, sql, 422, code)
     for more in ({"limit": 0}, {"limit": 10_001}, {"timeout_ms": 30_001}, {"explain": "yes"}):
         await refused(data, "SELECT 1", 422, "invalid_request", **more)
+
+
+async def test_what_a_script_changed_is_told_once_it_stands_by_table_and_count(data: Desk, told: Told) -> None:
+    await run(
+        data, f"{_TABLE}; CREATE TABLE other (a int) PARTITION BY LIST (a); CREATE TABLE part PARTITION OF other DEFAULT", read_only=False
+    )
+    assert told == [("notes", "other", "part", USER)]
+    told.clear()
+    await run(
+        data,
+        "INSERT INTO notes SELECT generate_series(1, 5); UPDATE notes SET text = 'x' WHERE id < 3; DELETE FROM notes WHERE id = 1",
+        read_only=False,
+    )
+    await run(data, "INSERT INTO other SELECT generate_series(1, 2); DO $$ BEGIN DELETE FROM notes WHERE id = 2; END $$", read_only=False)
+    assert told == [("notes", 8, USER), ("other", 2, USER), ("notes", 1, USER)]
+    told.clear()
+    await run(data, "TABLE notes; SELECT pg_catalog.pg_current_xact_id()", read_only=False)
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("ALTER TABLE notes ADD COLUMN b int", ("notes",)),
+        ("ALTER TABLE notes ALTER COLUMN text SET DEFAULT 'x'", ("notes",)),
+        ("ALTER TABLE notes RENAME COLUMN text TO words", ("notes",)),
+        ("ALTER TABLE notes RENAME TO papers", ("papers",)),
+        ("CREATE INDEX ON notes (text)", ("notes",)),
+        ("DO $$ BEGIN BEGIN ALTER TABLE notes ADD CHECK (id > 0); EXCEPTION WHEN others THEN NULL; END; END $$", ("notes",)),
+        ("COMMENT ON COLUMN notes.text IS 'x'", ("notes",)),
+        ("CREATE VIEW seen AS TABLE notes", ("seen",)),
+        ("TRUNCATE notes", ("notes",)),
+        ("SELECT age('1'::xid); DROP TABLE notes", ()),
+    ],
+)
+async def test_a_script_that_changes_a_shape_tells_of_which_tables(data: Desk, told: Told, sql: str, tables: tuple[str, ...]) -> None:
+    await run(data, _TABLE, read_only=False)
+    told.clear()
+    await run(data, sql, read_only=False)
+    assert told == [(*tables, USER)]
+
+
+async def test_of_what_did_not_stay_nothing_is_told(data: Desk, told: Told) -> None:
+    await run(data, _TABLE, read_only=False)
+    told.clear()
+    await refused(data, f"{_INSERT}; DROP TABLE notes; SELECT 1/0", 422, "wrong_value", read_only=False)
+    await refused(
+        data,
+        f"{_INSERT}; CREATE TABLE b (x int REFERENCES notes DEFERRABLE INITIALLY DEFERRED); {_INSERT.replace('notes VALUES (1)', 'b VALUES (7)')}",
+        409,
+        "foreign_key",
+        read_only=False,
+    )
+    await run(data, _INSERT, read_only=False, explain="analyze")
+    await run(data, _INSERT, read_only=False)
+    assert told == [("notes", 1, USER)]
+
+
+async def test_a_search_path_full_of_lies_does_not_hide_what_a_script_changed(data: Desk, told: Told) -> None:
+    no = "LANGUAGE sql RETURN false"
+    lies = f'CREATE FUNCTION no(oid, oid) RETURNS boolean {no}; CREATE FUNCTION no(bigint, integer) RETURNS boolean {no}; CREATE FUNCTION no("char", "char") RETURNS boolean {no};'
+    lies += "CREATE OPERATOR = (LEFTARG = oid, RIGHTARG = oid, FUNCTION = no); CREATE OPERATOR > (LEFTARG = bigint, RIGHTARG = integer, FUNCTION = no);"
+    await run(
+        data,
+        f"{_TABLE}; {lies} CREATE VIEW pg_class AS SELECT 1 AS oid; CREATE FUNCTION age(xid) RETURNS integer LANGUAGE sql RETURN 7",
+        read_only=False,
+    )
+    told.clear()
+    await run(data, f"SET search_path = public, pg_catalog; {_INSERT}; ALTER TABLE notes ADD COLUMN c int", read_only=False)
+    assert told == [("notes", 1, USER), ("notes", USER)]

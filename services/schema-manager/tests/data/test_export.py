@@ -11,8 +11,11 @@ import aiohttp
 import asyncpg
 import orjson
 import pytest
+from loquat_common.sql import Ident
 from loquat_schema_manager.adapters.exports import Exports
 from loquat_schema_manager.adapters.imports import Imports
+from loquat_schema_manager.adapters.relations import find
+from loquat_schema_manager.domain.values import shown
 from loquat_schema_manager.http.transfer import TransferApi
 
 from tests.desk import Desk, open_desk
@@ -60,6 +63,47 @@ async def test_jsonl_has_an_object_per_row_with_the_values_of_the_api(data: Desk
         "ref": "0198f0c2-0000-7000-8000-000000000001", "extra": {"k": '\x01\n"'},
     }  # fmt: skip
     assert [r["id"] for r in rows] == ["1", "2", "3"]
+
+
+_KINDS = """
+  a text, "b""\\ '" varchar(80), "c\x01\x02\x7f☃\t\n,}" char(5), d smallint, e integer, f bigint, g numeric, h real, i double precision, j boolean, k date, l timestamptz,
+  m timestamp, n time, o interval, p uuid, q json, r jsonb, s bytea, t inet, u int[], v mood, w pair, x rough, y oid, z text"""
+_HOSTILE = """
+INSERT INTO odd SELECT n.t, n.t, 'null', n.i, n.i, n.b, n.g, n.h, n.h, n.i > 0, n.at, n.at, n.at, '24:00', '-1 mons +2 days', '0198f0c2-0000-7000-8000-000000000001',
+  '{"k" :
+"\\u0001"}', n.j, '\\x01025c22', '::1', '{1,NULL}', 'n"u\\l', ROW(n.i, n.t)::pair, n.t, 7, 'null' FROM (VALUES
+  (E'a"\\\\b\\n\\r\\t\\x01\\x02\\x0b\\x7f☃\\U0001F600,}', 1, 9223372036854775807, 'NaN'::numeric, 'Infinity'::float8, 'infinity'::timestamptz, 'null'::jsonb),
+  ('null', -32768, -9223372036854775808, '-Infinity', '-0', '-infinity', '"null"'), ('', 0, 0, 1e-20, 1e38, '4713-01-01 BC', '{"a": {"b": [1.10, 1e400, null, "\\u001f\\\\\\""]}}'),
+  ('\\.', 5, 5, 12345678901234567890.1200, 'NaN', '2026-01-31 10:00:00.000001+02', '[]')) AS n(t, i, b, g, h, at, j)"""
+_PLAINLY = "SELECT pg_catalog.row_to_json(r.*)::pg_catalog.text FROM (SELECT {columns} FROM {table} AS t) AS r"
+
+
+async def test_jsonl_is_byte_for_byte_what_postgres_own_function_for_rows_writes(data: Desk) -> None:
+    bot, editor = await data.bot(), await data.project.login("editor")
+    await bot.execute("CREATE TYPE mood AS ENUM ('n\"u\\l'); CREATE TYPE pair AS (a int, b text); CREATE DOMAIN rough AS text")
+    await bot.execute(f"CREATE TABLE odd ({_KINDS}); CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES")
+    await bot.execute(_HOSTILE)
+    await bot.execute("INSERT INTO odd DEFAULT VALUES")
+    await bot.execute(f"CREATE TABLE wide ({', '.join(f'c{n} boolean' for n in range(900))})")
+    await bot.execute("INSERT INTO wide (c7) VALUES (true)")
+    async with data.editors.session(data.project.project_id) as connection:
+        relations = [await find(connection, table) for table in ("odd", "wide", "nothing")]
+    await editor.execute("SET TimeZone = 'UTC'; SET IntervalStyle = 'iso_8601'")
+    for relation in relations:
+        columns = ", ".join(f"{shown(c, 't')} AS {Ident(c.name)}" for c in relation.columns)
+        rows = await editor.fetch(_PLAINLY.format(columns=columns, table=relation.ident))
+        assert await export(data, relation.name, format="jsonl") == "".join(f"{r[0]}\n" for r in rows).encode()
+
+
+async def test_an_operator_or_cast_of_the_tenants_changes_no_byte_of_a_file(data: Desk) -> None:
+    bot, before = await data.bot(), await export(data, format="jsonl")
+    lies = "LANGUAGE sql IMMUTABLE RETURN 'lie'::text"
+    await bot.execute(f"CREATE FUNCTION lie(text, text) RETURNS text {lies}; CREATE FUNCTION lie(text, jsonb) RETURNS text {lies}")
+    await bot.execute(
+        "CREATE OPERATOR || (LEFTARG = text, RIGHTARG = text, FUNCTION = lie); CREATE OPERATOR || (LEFTARG = text, RIGHTARG = jsonb, FUNCTION = lie)"
+    )
+    await bot.execute(f'CREATE FUNCTION "json_scalar"(text) RETURNS text {lies}; CREATE FUNCTION "text"(bigint) RETURNS text {lies}')
+    assert await export(data, format="jsonl") == before
 
 
 @pytest.mark.parametrize(("kind", "media"), [("csv", "text/csv"), ("jsonl", "application/x-ndjson")])
@@ -115,6 +159,57 @@ async def test_some_columns_and_another_delimiter(data: Desk) -> None:
     await data.bad("GET", "/tables/things/export", columns="none", status=422, code="unknown_column")
     await data.bad("GET", "/tables/none/export", status=404, code="not_found")
     await data.bad("GET", "/tables/things/export", format="xml", status=422, code="invalid_request")
+
+
+HARD = ["it's", 'say "no"', "back\\slash", "$1", "E'x'", "%_", "☃", "", "'; DROP TABLE things; --", "\\'; DROP TABLE things; --"]
+
+
+@pytest.mark.parametrize(
+    ("filter", "found"),
+    [
+        ({"column": "id", "op": "in", "value": ["1", "3"]}, "13"),
+        ({"column": "id", "op": "in", "value": []}, ""),
+        ({"column": "name", "op": "is_null"}, "3"),
+        ({"and": [{"column": "price", "op": "gte", "value": "1"}, {"not": {"column": "n", "op": "eq", "value": 0}}]}, "1"),
+        ({"column": "extra", "path": ["k"], "op": "not_null"}, "1"),
+        ({"column": "extra", "op": "eq", "value": []}, "3"),
+        ({"column": "at", "op": "lt", "value": "2026-01-31T08:00:01Z"}, "1"),
+    ],
+)
+async def test_what_a_filter_finds_is_exported(data: Desk, filter: dict[str, Any], found: str) -> None:
+    answer = await data.ask("POST", "/tables/things/export", {"filter": filter, "columns": ["id"], "format": "jsonl"})
+    assert [orjson.loads(line)["id"] for line in answer.body.splitlines()] == list(found)
+    answer = await data.ask("POST", "/tables/things/export", {"filter": filter, "columns": ["id"]})
+    assert answer.body.split() == [b"id", *(c.encode() for c in found)]
+
+
+@pytest.mark.parametrize("op", ["eq", "in", "like", "search"])
+async def test_a_text_of_a_filter_is_that_text_whatever_it_says(data: Desk, op: str) -> None:
+    bot = await data.bot()
+    await bot.execute("""CREATE TABLE hard ("a$1'" text)""")
+    await bot.executemany("INSERT INTO hard VALUES ($1)", [(t,) for t in HARD])
+    for text in HARD:
+        value: Any = [text] if op == "in" else text.replace("\\", "\\\\").replace("%_", "\\%\\_") if op == "like" else text
+        wish = {"search": text or "x"} if op == "search" else {"filter": {"column": "a$1'", "op": op, "value": value}}
+        answer = await data.ask("POST", "/tables/hard/export", {**wish, "format": "jsonl"})
+        lines = [orjson.loads(line)["a$1'"] for line in answer.body.splitlines()]
+        assert (answer.status, lines) == (200, [text]) or op == "search", (text, answer.body)
+        assert answer.status == 200
+    assert await bot.fetchval("SELECT count(*) FROM things") == 3
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"filter": {"column": "none", "op": "is_null"}}, "unknown_column"),
+        ({"filter": {"column": "n", "op": "eq", "value": "x"}}, "wrong_type"),
+        ({"filter": {"column": "day", "op": "eq", "value": "yesterdayish"}}, "wrong_type"),
+        ({"filters": []}, "invalid_request"),
+        ({"search": "\0"}, "invalid_request"),
+    ],
+)
+async def test_a_filter_that_cannot_be_is_a_problem_and_no_file(data: Desk, wish: dict[str, Any], code: str) -> None:
+    await data.bad("POST", "/tables/things/export", wish, status=422, code=code)
 
 
 async def test_an_empty_table_is_a_file_too(data: Desk) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from loquat_common.http import Api
+from loquat_schema_manager.adapters import expiry
 from loquat_schema_manager.adapters.editors import Editors
 from loquat_schema_manager.adapters.history import History
+from loquat_schema_manager.handlers.expiries import Expiries
 from loquat_schema_manager.http.history import Histories
 
 from tests.desk import USER, Desk, open_desk
@@ -204,7 +206,7 @@ async def test_off_means_off_on_again_goes_on_and_a_new_table_starts_anew(data: 
     bot = await data.bot()
     await bot.execute("CREATE TABLE t (id int PRIMARY KEY)")
     await switch(data, "t", on=False)
-    assert await data.good("GET", data.path("t", "/history")) == {"enabled": False, "items": [], "next_cursor": None}
+    assert await data.good("GET", data.path("t", "/history")) == {"enabled": False, "keep_days": None, "items": [], "next_cursor": None}
     await switch(data, "t")
     await switch(data, "t")
     await bot.execute("INSERT INTO t VALUES (1)")
@@ -232,6 +234,59 @@ async def test_old_changes_are_forgotten_when_told(data: Desk) -> None:
     await bot.execute("INSERT INTO t VALUES (2)")
     assert await data.good("DELETE", data.path("t", "/history"), before=middle) == {"count": 1}
     assert [c["key"]["id"] for t in ("t", "u") for c in await changes(data, t)] == [2, 1]
+
+
+async def test_changes_are_kept_for_the_days_of_their_table_and_go_in_batches(data: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "BATCH", 3)
+    bot, put = await data.bot(), {"enabled": True, "keep_days": 30}
+    for table in ("t", "u", "gone"):
+        await bot.execute(f"CREATE TABLE {table} (id int PRIMARY KEY)")
+        state = await data.good("PUT", data.path(table, "/history"), put if table == "t" else {"enabled": True})
+        assert state == {"table": table, "enabled": True, "keep_days": 30 if table == "t" else 365}
+        await bot.execute(f"INSERT INTO {table} SELECT generate_series(1, 10)")
+    await bot.execute(
+        "UPDATE row_history SET at = now() - CASE WHEN id % 10 < 3 THEN interval '400 days' ELSE interval '31 days' END WHERE id % 10 IN (1, 2, 3, 4, 5)"
+    )
+    await bot.execute("DROP TABLE gone")
+    expire = expiry.Expiry(data.editors).of
+    assert await Expiries(lambda: ["nobody", data.project.project_id], expire).once() == 5 + 2 + 10
+    assert [len(await changes(data, t)) for t in ("t", "u")] == [5, 8]
+    assert await expire(data.project.project_id) == 0
+
+
+async def test_the_days_can_be_changed_without_losing_what_was_noted_and_follow_a_table_that_is_switched_off(data: Desk) -> None:
+    bot, path = await data.bot(), data.path("t", "/history")
+    await bot.execute("CREATE TABLE t (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF t DEFAULT")
+    assert (await data.good("PUT", path, {"enabled": False}))["keep_days"] is None
+    await switch(data, "t")
+    await bot.execute("INSERT INTO t VALUES (1)")
+    assert (await data.good("PUT", path, {"enabled": False, "keep_days": 2}))["keep_days"] == 2
+    await bot.execute("INSERT INTO t VALUES (2)")
+    assert (await data.good("PUT", path, {"enabled": True}))["keep_days"] == 2
+    await bot.execute("INSERT INTO t VALUES (3); UPDATE row_history SET at = at - interval '3 days' WHERE key->>'id' = '1'")
+    assert [c["key"]["id"] for c in await changes(data, "t")] == [3, 1]
+    assert await expiry.Expiry(data.editors).of(data.project.project_id) == 1
+    assert (await data.good("GET", path))["keep_days"] == 2
+    await data.bad("PUT", path, {"enabled": True, "keep_days": 0}, status=422, code="invalid_request")
+
+
+async def test_a_history_whose_triggers_rage_or_that_is_no_table_keeps_no_other_projects_back(data: Desk) -> None:
+    bot = await data.bot()
+    await bot.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    await switch(data, "t")
+    await bot.execute("INSERT INTO t VALUES (1); UPDATE row_history SET at = '2000-01-01'")
+    await bot.execute("CREATE FUNCTION rage() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = 'XX001'; END $$")
+    await bot.execute("CREATE TRIGGER rage BEFORE DELETE ON row_history FOR EACH ROW EXECUTE FUNCTION rage()")
+    told, expire = list[str](), expiry.Expiry(data.editors).of
+
+    async def noted(project: str) -> int:
+        told.append(project)
+        return await expire(project)
+
+    projects = [data.project.project_id, "nobody", data.project.project_id]
+    assert (await Expiries(lambda: projects, noted).once(), told) == (0, projects)
+    await bot.execute("DROP TABLE row_history; CREATE VIEW row_history AS SELECT 1 AS id")
+    assert await expire(data.project.project_id) == 0
 
 
 async def test_tables_that_can_have_no_history_say_why(data: Desk) -> None:

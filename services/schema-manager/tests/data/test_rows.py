@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -99,6 +100,30 @@ async def test_a_number_inside_jsonb_keeps_all_its_digits(data: Desk) -> None:
     raw = b'{"rows": [{"guest": "a", "extra": {"n": 123456789012345678901234567890}}]}'
     answer = await data.ask("POST", "/tables/bookings/rows", raw=raw)
     assert (answer.status, b'{"n": 123456789012345678901234567890}' in answer.body) == (201, True)
+
+
+_DOCUMENT = b'{"a": 1.10, "b": 1e400, "c": 12345678901234567890.123456789012345678901234567890, "d": [-0.0, 1e-7, 0.30000000000000004], "e": 1, "e": 2.50}'
+
+
+async def test_a_document_comes_back_as_postgres_keeps_it_whatever_its_numbers(data: Desk) -> None:
+    bot, rows = await data.bot(), data.path("bookings", "/rows")
+    kept = (await bot.fetchval("SELECT $1::text::jsonb::text", _DOCUMENT.decode())).encode()
+    row = b'{"guest": "g", "email": "a", "extra": %s, "price": 12345678.10}' % _DOCUMENT
+    answers = [await data.ask("POST", rows, raw=b'{"rows": [%s]}' % row)]
+    answers.append(await data.ask("POST", f"{rows}/upsert", raw=b'{"on": ["email"], "rows": [%s]}' % row))
+    version = json.loads(answers[1].body)["items"][0]["version"].encode()
+    change = b'{"key": {"id": 1}, "version": "%s", "values": {"extra": {"was": %s}}}' % (version, _DOCUMENT)
+    answers.append(await data.ask("PATCH", rows, raw=change))
+    answers.append(await data.ask("GET", rows))
+    assert [a.status for a in answers] == [201, 200, 200, 200]
+    assert all(kept in a.body for a in answers)
+    assert b'"price":"12345678.10"' in answers[3].body
+    conflict = await data.ask("PATCH", rows, raw=change)
+    assert (conflict.status, json.loads(conflict.body)["code"]) == (409, "row_changed")
+    assert kept in conflict.body
+    assert all(
+        number in conflict.body for number in (b'"a":1.10,', b'"b":1e400,', b'"c":12345678901234567890.123456789012345678901234567890,')
+    )
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,15 @@ async def test_single_resources_are_change_sets_of_one(shop: Workshop, data: Des
     history = (await data.good("GET", "/changes"))["items"]
     assert len(history) == 10
     assert {len({s["change"] for s in c["statements"]}) for c in history} == {1}
+
+
+async def test_rows_are_estimated_without_an_analyze_and_a_partitioned_table_has_those_of_its_parts(data: Desk) -> None:
+    bot = await data.bot()
+    await bot.execute(
+        "CREATE TABLE t (a int) PARTITION BY LIST (a); CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1); CREATE TABLE t2 PARTITION OF t DEFAULT"
+    )
+    await bot.execute(
+        "INSERT INTO t SELECT g % 3 FROM generate_series(1, 300) AS g; CREATE VIEW v AS TABLE t; SELECT pg_stat_force_next_flush()"
+    )
+    rows = {t["name"]: t["rows"] for t in (await data.good("GET", "/tables"))["items"]}
+    assert [rows[n] for n in ("t", "t1", "t2", "v", "contacts")] == [300, 100, 200, None, 0]

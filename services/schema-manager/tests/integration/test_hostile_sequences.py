@@ -115,6 +115,9 @@ async def test_a_project_over_its_size_keeps_its_editor_alone_until_it_has_made_
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
         await project.login("bot")
     editor = await project.login("editor")
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await editor.execute("CREATE TABLE more ()")
+    await editor.execute("SET default_transaction_read_only = off")  # what the platform does for that which takes away
     await editor.execute("DROP TABLE fat")
     await admin.execute("UPDATE loquat_operations.projects SET size_limit = 1 << 30 WHERE database = $1", project.database)
 

@@ -64,7 +64,7 @@ async def data(project: Project, platform: Platform) -> AsyncGenerator[Desk]:
 
     def add(api: Api, editors: Editors, _bus: MemoryBus) -> None:
         sets = ChangeSets(editors, Records(pool), lambda: None)
-        console, transfer = Sql(Console(editors, open_database)), TransferApi(Imports(editors, told), Exports(editors))
+        console, transfer = Sql(Console(editors, open_database, told, told)), TransferApi(Imports(editors, told), Exports(editors))
         for part in (Tables(editors), RowsApi(Rows(editors, told)), Changes(sets), console, transfer, Histories(History(editors, told))):
             part.add_to(api)
 

@@ -31,7 +31,7 @@ async def timed(desk: Desk, event: dict[str, Any] | str, todo: str = "done") -> 
 
 async def arm(desk: Desk, event: dict[str, Any]) -> list[dict[str, Any]]:
     """What the runner tells its index; the index knows then."""
-    told = (await timed(desk, event))["arm"] or []
+    told: list[dict[str, Any]] = (await timed(desk, event))["arm"] or []
     await desk.runner.execute("SELECT loquat.timers_armed($1)", told)
     return told
 
@@ -217,7 +217,7 @@ async def test_a_schedules_run_is_recorded_once_and_orders_what_it_says_to_conta
     assert [m["sender"] for m in said] == ["automation"]
     await desk.runner.execute("SELECT loquat.clear_sends($1)", UUID(event["id"]))
     assert (await timed(desk, event))["send"] is None
-    assert (await desk.runner.fetchrow("SELECT * FROM loquat.ledger()"))["handled"] == 3
+    assert await desk.runner.fetchval("SELECT handled FROM loquat.ledger()") == 3
 
 
 async def test_a_schedule_that_is_off_or_gone_is_discarded_and_a_person_may_run_one_that_is_off(desk: Desk, project: Project) -> None:

@@ -11,7 +11,7 @@ import pytest
 from loquat_common.bus.memory import MemoryBroker, MemoryBus
 from loquat_common.bus.port import BusUnavailable
 from loquat_events.catalog import PROJECTS
-from loquat_events.projects import TableChanged
+from loquat_events.projects import SchemaChanged, TableChanged
 from loquat_schema_manager.handlers import tablechanges
 from loquat_schema_manager.handlers.tablechanges import TableChanges
 
@@ -76,3 +76,14 @@ async def test_there_is_a_bound_to_what_waits(monkeypatch: pytest.MonkeyPatch) -
     changes.note("p", "t3", 4, "anna")
     await changes.flush()
     assert Counter(s[2] for s in said(broker)) == {1: 9, 5: 1}
+
+
+async def test_shapes_that_the_console_changed_are_told_together_and_say_that_no_change_set_was_recorded() -> None:
+    broker = MemoryBroker()
+    changes = make(broker)
+    changes.note_shapes("p", ["b", "a"], "anna")
+    changes.note_shapes("p", ["a", "c"], "anna")
+    changes.note_shapes("p", [], "bert")
+    await changes.flush()
+    found = [e.data for e in broker.events(PROJECTS) if isinstance(e.data, SchemaChanged)]
+    assert sorted((d.actor, d.tables, d.recorded) for d in found) == [("anna", ("a", "b", "c"), False), ("bert", (), False)]

@@ -25,6 +25,7 @@ _GROUPS: Final = {
         "Bots: make, check and test them here; save them as drafts and versions, deploy them to projects, and see what they do.",
         ("init", "check", "test", "deploy", "rollback", "promote", "stop", "testers", "versions", "diff", "push", "pull", "logs", "runs"),
     ),
+    "cluster": ("PostgreSQL clusters of an installation in production.", ("upgrade",)),
     "dead": (
         "Dead letters: events that were given up after several tries, and are kept.",
         ("list", "show", "redrive", "discard"),

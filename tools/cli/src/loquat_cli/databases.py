@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from loquat_common.bootstrap import bootstrap_database, bootstrap_roles, ensure_database
 from loquat_embedded.postgres import Cluster
 from loquat_schema_manager.adapters.cluster import ADDRESS_SPACE, bootstrap_cluster, tenant_settings
+from loquat_schema_manager.adapters.upgrades import Left
 
 from loquat_cli.secrets import StackSecrets
 
 if TYPE_CHECKING:
     import asyncpg
 
-    Connection = asyncpg.Connection[asyncpg.Record]
+Connect = Callable[[str], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 
 CONTROL: Final = "loquat"
 """The control database."""
@@ -41,25 +43,24 @@ def tenants_cluster(home: Path, port: int, *, durable: bool) -> Cluster:
     return Cluster(home / "tenants", port=port, settings={**tenant_settings(), **_TENANTS}, address_space=ADDRESS_SPACE, durable=durable)
 
 
-async def bootstrap_platform(cluster: Cluster, secrets: StackSecrets) -> None:
-    """Roles, the control database, schemas, the bus. Idempotent."""
-    admin = await cluster.connect()
+async def bootstrap_platform(connect: Connect, passwords: Mapping[str, str], database: str = CONTROL) -> None:
+    """Roles, the control database, schemas, the bus. Idempotent. `connect` opens a database as a superuser."""
+    admin = await connect("postgres")
     try:
-        await bootstrap_roles(admin, secrets.platform_passwords)
-        await ensure_database(admin, CONTROL)
+        await bootstrap_roles(admin, passwords)
+        await ensure_database(admin, database)
     finally:
         await admin.close()
-    inside = await cluster.connect(CONTROL)
+    inside = await connect(database)
     try:
         await bootstrap_database(inside)
     finally:
         await inside.close()
 
 
-async def bootstrap_tenants(cluster: Cluster, secrets: StackSecrets) -> None:
-    """Roles, closed system databases, the base that templates come from. Idempotent. The templates are schema-manager's own work."""
+async def bootstrap_tenants(cluster: Cluster, secrets: StackSecrets) -> Sequence[Left]:
+    """Roles, closed system databases, the base that templates come from; what stands already is brought forward. Idempotent.
 
-    async def connect(database: str) -> Connection:
-        return await cluster.connect(database)
-
-    await bootstrap_cluster(connect, {name.replace("-", "_"): secrets.tenant_passwords[name] for name in TENANT_ROLES})
+    The templates are schema-manager's own work. The answer: databases that could not be had.
+    """
+    return await bootstrap_cluster(cluster.connect, {name: secrets.tenant_passwords[name] for name in TENANT_ROLES})

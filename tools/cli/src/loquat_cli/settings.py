@@ -20,6 +20,17 @@ class ClientSettings(BaseSettings):
     api_key: SecretStr | None = Field(default=None, description="API key; default: the owner's of $LOQUAT_HOME/owner.json")
 
 
+class AdminSettings(BaseSettings):
+    """`loquat cluster upgrade`."""
+
+    model_config = SettingsConfigDict(env_prefix="LOQUAT_", frozen=True, extra="ignore")
+
+    admin_dsn: SecretStr | None = Field(default=None, description="URL of a superuser of the cluster; its database is not used")
+    service_passwords: dict[str, SecretStr] = Field(
+        default_factory=dict, description="new passwords of services' logins there, JSON by service; the others keep theirs"
+    )
+
+
 class StackSettings(BaseSettings):
     """`loquat up`. A port of 0 takes a free one."""
 

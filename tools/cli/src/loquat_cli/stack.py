@@ -134,8 +134,10 @@ class Stack:
         courtesy = asyncio.create_task(Courtesy(lambda: self.tenants.pid).run(), name="courtesy")
         self._open.callback(courtesy.cancel)
         async with asyncio.TaskGroup() as both:
-            both.create_task(bootstrap_platform(self.platform, self.secrets))
-            both.create_task(bootstrap_tenants(self.tenants, self.secrets))
+            both.create_task(bootstrap_platform(self.platform.connect, self.secrets.platform_passwords))
+            tenants = both.create_task(bootstrap_tenants(self.tenants, self.secrets))
+        for left in tenants.result():
+            self._tell(f"the walls of {left.database} are of an older release ({left.reason}); the next start tries again")
         return servers
 
     async def _start_services(self) -> None:

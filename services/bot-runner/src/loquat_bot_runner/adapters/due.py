@@ -31,7 +31,13 @@ ON CONFLICT (project_id, id) DO UPDATE
 _DISARM: Final = """
 DELETE FROM due USING jsonb_to_recordset($2) AS t(timer_id uuid, version bigint, due_at timestamptz)
 WHERE due.project_id = $1 AND due.id = t.timer_id AND due.version <= t.version AND t.due_at IS NULL"""
-_CLAIM: Final = "SELECT * FROM due WHERE look_at <= $1 ORDER BY look_at LIMIT $2 FOR UPDATE SKIP LOCKED"
+# Fair to projects: of those among the first that are due each has the same share, so that one whose timers are all due at once delays nobody else.
+_CLAIM: Final = """
+WITH first AS (SELECT project_id, look_at FROM due WHERE look_at <= $1 ORDER BY look_at LIMIT 5000),
+  waiting AS (SELECT project_id, min(look_at) AS since FROM first GROUP BY project_id ORDER BY since, random() LIMIT 50)
+SELECT claimed.* FROM waiting, LATERAL (
+  SELECT * FROM due WHERE due.project_id = waiting.project_id AND due.look_at <= $1 ORDER BY due.look_at
+  LIMIT (SELECT greatest($2 / count(*), 2) FROM waiting) FOR UPDATE SKIP LOCKED) AS claimed"""
 # A schedule whose times are what they were goes on: what it has missed is not forgotten by a deployment.
 _PLAN: Final = """
 INSERT INTO due (project_id, id, kind, epoch, due_at, look_at, lane, body)

@@ -143,6 +143,18 @@ class ProjectRuns:
         async with self._connection(project) as connection:
             return await connection.fetchval("SELECT opened_at FROM public.conversations WHERE id = $1", conversation)
 
+    async def events_of(self, project: ProjectListed, contact: UUID) -> list[UUID]:
+        """The events of a person.
+
+        Raises:
+            DatabaseAway: also while the database has not been brought to this release.
+        """
+        async with self._connection(project) as connection:
+            try:
+                return list(await connection.fetchval("SELECT loquat.events_of($1)", contact))
+            except asyncpg.UndefinedFunctionError as error:
+                raise DatabaseAway("the project's database is behind this release") from error
+
     async def ledger(self, project: ProjectListed) -> dict[str, int]:
         """The markers of P7, and `open`: what has none yet."""
         async with self._connection(project) as connection:

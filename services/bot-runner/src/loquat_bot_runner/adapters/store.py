@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -136,6 +136,16 @@ class Store:
             ):
                 await connection.execute(query, project)
         self._written.pop(project, None)
+
+    async def forget_events(self, project: str, events: Sequence[UUID]) -> None:
+        """What the bot said and where it failed at these events may hold a person's words: lines go, errors and traces too."""
+        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            await connection.execute("DELETE FROM logs WHERE project_id = $1 AND event_id = ANY ($2)", project, list(events))
+            await connection.execute(
+                "UPDATE runs SET error = NULL, trace = NULL, state = NULL, next_state = NULL WHERE project_id = $1 AND event_id = ANY ($2)",
+                project,
+                list(events),
+            )
 
     async def record_run(self, project: str, run: Mapping[str, Any]) -> UUID | None:
         """Keeps a run; its id."""

@@ -16,7 +16,6 @@ from loquat_events.projects import ProjectListed
 
 from loquat_bot_runner.adapters.due import DueIndex
 
-
 _SHOWN: Final = 5  # contacts that a line of the log names
 Log = Callable[[str, UUID | None, str, list[str]], Awaitable[None]]
 

@@ -18,7 +18,7 @@ from loquat_events.conversations import ScheduleFired, TimerFired
 from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.ids import schedule_id
 
-from loquat_bot_runner.adapters.due import BATCH, DueIndex
+from loquat_bot_runner.adapters.due import DueIndex
 from loquat_bot_runner.domain.firing import DueRow, Settled, settle
 
 _LONGEST: Final = 5.0
@@ -51,7 +51,7 @@ class Firing:
             self._wake.clear()
             try:
                 fired, following = await self.once()
-                pause = 0.0 if fired == BATCH else self._pause(following)
+                pause = self._pause(fired, following)
             except Exception as error:
                 if not isinstance(error, BusUnavailable) and not is_gone(error):
                     raise
@@ -64,11 +64,13 @@ class Firing:
             except TimeoutError:
                 continue
 
-    def _pause(self, following: datetime | None) -> float:
+    def _pause(self, fired: int, following: datetime | None) -> float:
         if following is None:
             return _LONGEST
         left = (following - self._clock()).total_seconds()
-        return min(_LONGEST, max(_SHORTEST, left)) if left > 0 else _HELD
+        if left <= 0:
+            return 0.0 if fired else _HELD
+        return min(_LONGEST, max(_SHORTEST, left))
 
     async def _decide(self, rows: Sequence[DueRow]) -> Sequence[Settled]:
         now = self._clock()

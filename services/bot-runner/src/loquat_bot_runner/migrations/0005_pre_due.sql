@@ -12,7 +12,8 @@ CREATE TABLE due (
     body       jsonb       NOT NULL,
     PRIMARY KEY (project_id, id)
 ) WITH (fillfactor = 80);
-CREATE INDEX due_look ON due (look_at);
+CREATE INDEX due_look ON due (look_at) INCLUDE (project_id);
+CREATE INDEX due_project ON due (project_id, look_at);
 
 -- Whether the project's schedules are what this deployment's version declares.
 ALTER TABLE deployments ADD COLUMN scheduled boolean NOT NULL DEFAULT true;

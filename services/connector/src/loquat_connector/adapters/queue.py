@@ -229,7 +229,7 @@ class SendQueue:
         Only the number that it was sent from can say so: the id in a status is the choice of whoever sent the message.
         """
         await self._pool.execute(
-            "UPDATE sends SET state = 'accepted', wamid = $2, lease_until = NULL, ended_at = coalesce(ended_at, now())"
+            "UPDATE sends SET state = 'accepted', wamid = CASE WHEN recipient <> 'erased' THEN $2 END, lease_until = NULL, ended_at = coalesce(ended_at, now())"
             " WHERE message_id = $1 AND number_id = $3 AND (state IN ('sending', 'unknown') OR state = 'queued' AND attempts > 0)",
             status.message_id,
             status.wamid,
@@ -259,6 +259,24 @@ class SendQueue:
         ):
             continue
         await self._pool.execute("DELETE FROM outcomes WHERE project_id = $1", project)
+
+    async def forget_people(self, project: str, addresses: Sequence[str]) -> None:
+        """Takes text and recipient from the messages to a person. The rows stay: they keep a message that is queued again from being sent again.
+
+        One that waits is not sent any more. One on the socket at this moment is left as it is.
+        """
+        people = list(addresses)
+        while await self._pool.fetchval(
+            "WITH chosen AS (SELECT message_id FROM sends WHERE project_id = $1 AND recipient = ANY ($2) AND state <> 'sending' LIMIT $3 FOR UPDATE),"
+            " told AS (UPDATE attempts AS a SET title = NULL, details = NULL FROM chosen AS c WHERE a.message_id = c.message_id),"
+            " blank AS (UPDATE sends AS s SET message = '{}', recipient = 'erased', wamid = NULL, ended_at = coalesce(ended_at, now()),"
+            "  state = CASE WHEN s.state = 'queued' THEN 'expired' ELSE s.state END FROM chosen AS c WHERE s.message_id = c.message_id RETURNING 1)"
+            " SELECT count(*) FROM blank",
+            project,
+            people,
+            _DELETED_AT_ONCE,
+        ):
+            continue
 
     async def outcomes(self, most: int) -> list[tuple[UUID, str, MessageOutcome]]:
         """What is still to be published, in order."""

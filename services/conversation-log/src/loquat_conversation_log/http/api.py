@@ -42,6 +42,7 @@ class ContactDetail(Contact):
 
     addresses: list[Address]
     open_conversations: list[OpenConversation]
+    merged_into: UUID | None
 
 
 class Conversation(BaseModel):
@@ -171,19 +172,21 @@ class RecordApi:
     async def contacts(self, _request: web.Request, *, path: _Project, query: _Page) -> ContactPage:
         """A page of contacts."""
         project = self._project(path.project_id)
-        rows = await _reading(self._queries.contacts(project, cursors.decode(query.cursor), query.limit + 1))
+        rows = await reading(self._queries.contacts(project, cursors.decode(query.cursor), query.limit + 1))
         return ContactPage(items=[Contact(**r) for r in rows[: query.limit]], next_cursor=_next(rows, query.limit, "created_at"))
 
     async def contact(self, _request: web.Request, *, path: _OneContact) -> ContactDetail:
         """One contact."""
-        row = await _reading(self._queries.contact(self._project(path.project_id), path.contact_id))
+        row = await reading(self._queries.contact(self._project(path.project_id), path.contact_id))
         if row is None:
             raise not_found("contact")
+        if row.pop("erased_at") is not None:
+            raise Problem(410, "contact_erased", "The contact was erased", "Nothing of the person is kept")
         return ContactDetail.model_validate(row)
 
     async def conversation(self, _request: web.Request, *, path: _OneConversation) -> ConversationDetail:
         """One conversation."""
-        row = await _reading(self._queries.conversation(self._project(path.project_id), path.conversation_id))
+        row = await reading(self._queries.conversation(self._project(path.project_id), path.conversation_id))
         if row is None:
             raise not_found("conversation")
         return ConversationDetail.model_validate(row)
@@ -194,7 +197,7 @@ class RecordApi:
         asked = self._queries.conversations(
             project, cursors.decode(query.cursor), query.limit + 1, query.holder, needs_attention=query.needs_attention
         )
-        rows = await _reading(asked)
+        rows = await reading(asked)
         return ConversationPage(
             items=[Conversation.model_validate(r) for r in rows[: query.limit]], next_cursor=_next(rows, query.limit, "opened_at")
         )
@@ -202,13 +205,18 @@ class RecordApi:
     async def messages(self, _request: web.Request, *, path: _OneConversation, query: _Page) -> MessagePage:
         """A page of a conversation's messages."""
         project = self._project(path.project_id)
-        if not await _reading(self._queries.has_conversation(project, path.conversation_id)):
+        if not await reading(self._queries.has_conversation(project, path.conversation_id)):
             raise not_found("conversation")
-        rows = await _reading(self._queries.messages(project, path.conversation_id, cursors.decode(query.cursor), query.limit + 1))
+        rows = await reading(self._queries.messages(project, path.conversation_id, cursors.decode(query.cursor), query.limit + 1))
         return MessagePage(items=[Message.model_validate(r) for r in rows[: query.limit]], next_cursor=_next(rows, query.limit, "sent_at"))
 
 
-async def _reading(question: Any) -> Any:
+async def reading(question: Any) -> Any:
+    """The answer of a project's database.
+
+    Raises:
+        Problem: 503 when it does not answer.
+    """
     try:
         return await question
     except (DatabaseAway, WrongDatabase):  # the latter until the directory has caught up

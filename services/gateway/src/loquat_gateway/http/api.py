@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from loquat_gateway.domain.webhook import BODY_LIMIT
 from loquat_gateway.http.access import Access
+from loquat_gateway.http.contacts import Contacts
 from loquat_gateway.http.deadletters import DeadLetters
 from loquat_gateway.http.forward import Forward
 from loquat_gateway.http.messages import Messages
@@ -31,11 +32,18 @@ class Me(BaseModel):
 
 
 def build(
-    access: Access, webhook: Webhook, projects: Projects, resources: Resources, messages: Messages, letters: DeadLetters, owned: Forward
+    access: Access,
+    webhook: Webhook,
+    projects: Projects,
+    resources: Resources,
+    messages: Messages,
+    letters: DeadLetters,
+    contacts: Contacts,
+    owned: Forward,
 ) -> Api:
     """All routes. `GET /openapi.json` answers their document."""
     api = Api("Loquat", VERSION, authenticate=access.authenticate, body_limit=BODY_LIMIT)
-    for part in (webhook, projects, resources, messages, letters, owned):
+    for part in (webhook, projects, resources, messages, letters, contacts, owned):
         part.add_to(api)
 
     async def me(request: web.Request) -> Me:

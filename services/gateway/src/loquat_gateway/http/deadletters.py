@@ -23,7 +23,7 @@ from loquat_gateway.http.access import Access
 from loquat_gateway.http.resources import Clients
 from loquat_gateway.http.views import DeadLetter, DeadLetterDetail, DeadLetterList, OneProject, Page
 
-CONSUMERS: tuple[Service, ...] = ("bot-runner", "conversation-log", "connector", "provisioner")
+CONSUMERS: tuple[Service, ...] = ("bot-runner", "conversation-log", "connector", "provisioner", "schema-manager")
 _Seen = Mapping[str, Annotated[int, Field(ge=1, le=2**63 - 1)]]
 """By consumer: the number of the last letter that a caller has seen."""
 _SEEN: Final[TypeAdapter[_Seen]] = TypeAdapter(_Seen)
@@ -32,7 +32,9 @@ _SEEN: Final[TypeAdapter[_Seen]] = TypeAdapter(_Seen)
 class OneLetter(OneProject):
     """A dead letter in the path."""
 
-    letter_id: Annotated[str, StringConstraints(pattern=r"^(bot-runner|conversation-log|connector|provisioner)\.[1-9][0-9]{0,17}$")]
+    letter_id: Annotated[
+        str, StringConstraints(pattern=r"^(bot-runner|conversation-log|connector|provisioner|schema-manager)\.[1-9][0-9]{0,17}$")
+    ]
 
 
 class Reason(BaseModel):

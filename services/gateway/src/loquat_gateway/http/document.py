@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.api import build, public_document
+from loquat_gateway.http.contacts import Contacts
 from loquat_gateway.http.deadletters import DeadLetters
 from loquat_gateway.http.forward import OWNED, Forward
 from loquat_gateway.http.messages import Messages
@@ -25,6 +26,7 @@ def openapi() -> dict[str, Any]:
         Resources(access, nothing, nothing, {}),
         Messages(access, nothing, nothing, nothing, nothing),
         DeadLetters(access, nothing, {}),
+        Contacts(access, nothing, {}, nothing, nothing),
         Forward(access, nothing, {}, OWNED),
     )
     return public_document(api)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from aiohttp import web
 from loquat_common.bus.port import Bus
 from loquat_common.client import InternalClient
-from loquat_common.http import Api
+from loquat_common.http import Api, idempotency_key
 from loquat_common.problems import Problem
 from loquat_events.conversations import HoldOrdered
 from loquat_events.elements import clean
@@ -19,7 +19,7 @@ from loquat_events.ids import order_id
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from loquat_gateway.http.access import Access
-from loquat_gateway.http.projects import idempotency_key, publish
+from loquat_gateway.http.projects import publish
 from loquat_gateway.http.views import ConversationDetail, OneProject
 
 _AT = "/v1/projects/{project_id}/conversations/{conversation_id}"

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from aiohttp import web
 from loquat_common.bus.port import Bus
 from loquat_common.client import InternalClient
-from loquat_common.http import Api
+from loquat_common.http import Api, idempotency_key
 from loquat_common.problems import Problem
 from loquat_events.conversations import Address, Outgoing, SendOrdered
 from loquat_events.elements import clean
@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.holding import Holding
-from loquat_gateway.http.projects import idempotency_key, publish
+from loquat_gateway.http.projects import publish
 from loquat_gateway.http.views import ContactDetail, OneProject
 
 _NEEDED: Final = {"buttons": {"buttons"}, "list": {"sections"}, "image": {"link", "id"}}

@@ -6,13 +6,13 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID, uuid4
 
 from aiohttp import web
 from loquat_common.bus.port import Bus, BusUnavailable
 from loquat_common.client import InternalClient
-from loquat_common.http import ACTOR, Api
+from loquat_common.http import ACTOR, Api, idempotency_key
 from loquat_common.problems import Problem
 from loquat_events.envelope import Event, Payload
 from loquat_events.ids import order_id
@@ -22,8 +22,6 @@ from pydantic import BaseModel, Field
 from loquat_gateway.adapters.people import People
 from loquat_gateway.http.access import Access
 from loquat_gateway.http.views import OneProject, Page, Project, ProjectList
-
-_LONGEST_KEY: Final = 200
 
 
 class NewProject(BaseModel):
@@ -147,20 +145,3 @@ async def publish(bus: Bus, event: Any) -> None:
         await bus.publish(event)
     except BusUnavailable:
         raise Problem(503, "unavailable", "The order cannot be kept now", "Send it again with the same Idempotency-Key") from None
-
-
-def idempotency_key(request: web.Request) -> str | None:
-    """The header, if it is there.
-
-    Raises:
-        Problem: 422 when it is empty or too long.
-    """
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not 1 <= len(key) <= _LONGEST_KEY:
-        raise Problem(
-            422,
-            "invalid_request",
-            "The request is not valid",
-            f"header.Idempotency-Key has {len(key)} characters; 1 to {_LONGEST_KEY} are possible",
-        )
-    return key

@@ -89,7 +89,14 @@ class Resources:
             "DELETE", p + "/numbers/{phone_number_id}", self.disconnect, summary="Remove a number", scope="numbers:write", errors=(404,)
         )
         api.route("GET", p + "/contacts", self.contacts, summary="List contacts", scope="conversations:read", errors=(404, 409))
-        api.route("GET", p + "/contacts/{contact_id}", self.contact, summary="A contact", scope="conversations:read", errors=(404, 409))
+        api.route(
+            "GET",
+            p + "/contacts/{contact_id}",
+            self.contact,
+            summary="A contact; 410 when it was erased",
+            scope="conversations:read",
+            errors=(404, 409, 410),
+        )
         api.route(
             "GET", p + "/conversations", self.conversations, summary="List conversations", scope="conversations:read", errors=(404, 409)
         )

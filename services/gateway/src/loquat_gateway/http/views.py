@@ -117,6 +117,7 @@ class ContactDetail(Contact):
 
     addresses: list[Address]
     open_conversations: list[OpenConversation]
+    merged_into: UUID | None = Field(description="the contact that this one is now; all else of it is empty then")
 
 
 class Conversation(BaseModel):

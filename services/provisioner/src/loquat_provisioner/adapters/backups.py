@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 from loquat_events.projects import RestoreBackup, TakeBackup
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 BackupState = Literal["taking", "kept", "failed", "dropped"]
 RestoreState = Literal["running", "done", "failed"]
+
+# purpose: restores as they stand. The row of one whose order is a dead letter says `running` for ever, and nobody works on it.
+_RESTORES: Final = """
+SELECT r.restore_id, r.project_id, r.backup_id, r.epoch, CASE WHEN g.ended_at IS NULL THEN r.state ELSE 'failed' END AS state,
+    CASE WHEN g.ended_at IS NULL THEN r.reason ELSE 'it was given up after several tries; its order is among the dead letters' END AS reason,
+    r.ordered_by, r.ordered_at, coalesce(r.ended_at, g.ended_at) AS ended_at
+FROM restores AS r LEFT JOIN LATERAL (
+    SELECT d.ended_at FROM deferred AS d
+    WHERE d.project = r.project_id AND d.event_id = r.restore_id::text AND d.state <> 'deferred' AND r.state = 'running' ORDER BY d.id DESC LIMIT 1
+) AS g ON true WHERE r.project_id = $1 AND ($2::uuid IS NULL OR r.restore_id = $2) ORDER BY r.ordered_at DESC, r.restore_id LIMIT $3"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +147,12 @@ class BackupStore:
 
     async def restores(self, project: str, limit: int) -> list[Restore]:
         """A project's, newest first."""
-        query = "SELECT * FROM restores WHERE project_id = $1 ORDER BY ordered_at DESC, restore_id LIMIT $2"
-        return [Restore(**r) for r in await self._pool.fetch(query, project, limit, timeout=5)]
+        return [Restore(**r) for r in await self._pool.fetch(_RESTORES, project, None, limit, timeout=5)]
+
+    async def restore(self, project: str, restore: UUID) -> Restore | None:
+        """One of a project's; none while its order waits."""
+        row = await self._pool.fetchrow(_RESTORES, project, restore, 1, timeout=5)
+        return Restore(**row) if row is not None else None
 
     async def end_restore(self, restore: UUID, state: RestoreState, reason: str | None = None) -> Restore:
         """It is over, so or so, and another may be ordered."""

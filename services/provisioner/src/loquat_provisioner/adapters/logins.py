@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 
 _ROUNDS: Final = 4096  # PostgreSQL's own default of scram_iterations
 
+SETTINGS: Final = """
+(l.settings || CASE WHEN coalesce(o.closed_for_size, false) AND l.rolname ~ '_editor$' THEN ARRAY['default_transaction_read_only=on'] ELSE '{}' END)"""
+"""SQL of the settings that login `l` of project `o` shall have: over its size a project's editor reads, unless a session says that it deletes."""
+
 # purpose: what a login shall be, with the databases in which it has settings. Of two who put it right one waits for the other.
-_WANTED: Final = """
-SELECT l.rolname, l.database, l.verifier, l.settings, l.connection_limit,
+_WANTED: Final = f"""
+SELECT l.rolname, l.database, l.verifier, {SETTINGS} AS settings, l.connection_limit,
     NOT (l.closed OR coalesce(o.closed_for_size, false) AND l.rolname !~ '_editor$') AS enters,
     ARRAY(SELECT d.datname FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase WHERE s.setrole = r.oid) AS places
 FROM loquat_operations.logins AS l JOIN pg_roles AS r USING (rolname) LEFT JOIN loquat_operations.projects AS o USING (database)
-WHERE l.rolname = $1 FOR UPDATE OF l"""
+WHERE l.rolname = $1 FOR UPDATE OF l"""  # noqa: S608  (constants)
 
 
 def password() -> str:

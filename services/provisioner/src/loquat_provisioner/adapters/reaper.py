@@ -18,7 +18,7 @@ from loquat_common.logs import get_logger
 
 from loquat_provisioner.adapters import logins, shared
 from loquat_provisioner.adapters.databases import ProjectDatabases
-from loquat_provisioner.domain.life import Names
+from loquat_provisioner.domain.life import LOGINS, Names
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -43,16 +43,16 @@ WHERE reason IS NOT NULL"""
 
 # What a login can change of itself: its settings (here, elsewhere and for all databases) and its password. And what it shall be may have
 # changed: whether it may enter, how many connections it may have.
-_CHANGED: Final = """
-SELECT l.rolname
+_CHANGED: Final = f"""
+SELECT l.rolname, coalesce(o.closed_for_size, false) AS over_size
 FROM loquat_operations.logins AS l JOIN loquat_operations.tenant_passwords AS p USING (rolname) JOIN pg_roles AS r USING (rolname)
 LEFT JOIN loquat_operations.projects AS o USING (database)
 WHERE p.digest IS DISTINCT FROM sha256(convert_to(l.verifier, 'UTF8'))
    OR p.rolcanlogin = (l.closed OR coalesce(o.closed_for_size, false) AND l.rolname !~ '_editor$')
    OR p.rolconnlimit <> l.connection_limit
-   OR (SELECT coalesce(array_agg(d.datname || ':' || array_to_string(s.setconfig, ';')), '{}')
+   OR (SELECT coalesce(array_agg(d.datname || ':' || array_to_string(s.setconfig, ';')), '{{}}')
        FROM pg_db_role_setting AS s LEFT JOIN pg_database AS d ON d.oid = s.setdatabase WHERE s.setrole = r.oid)
-      <> ARRAY[l.database || ':' || array_to_string(l.settings, ';')]"""
+      <> ARRAY[l.database || ':' || array_to_string({logins.SETTINGS}, ';')]"""  # noqa: S608  (constants)
 
 # A project that was closed for its size is opened again below 90 %: else it would flicker.
 _OVER_SIZE: Final = """
@@ -124,11 +124,14 @@ class Reaper:
             metrics.reaped.labels(row["reason"]).inc()
             self._log.info("reaper.ended", login=row["usename"], reason=row["reason"])
         changed = await admin.fetch(_CHANGED, timeout=10)
-        back = [row["rolname"] for row in changed if await self._put_back(admin, row["rolname"])]
+        back = [row["rolname"] for row in changed if await self._put_back(admin, row["rolname"], over_size=row["over_size"])]
         return queues + [f"ended {r['usename']}: {r['reason']}" for r in ended] + [f"put back {name}" for name in back]
 
-    async def _put_back(self, admin: Connection, name: str) -> bool:
-        """False: the next sweep tries again, and nobody of that login is in the way any more."""
+    async def _put_back(self, admin: Connection, name: str, *, over_size: bool) -> bool:
+        """False: the next sweep tries again, and nobody of that login is in the way any more.
+
+        Over its project's size a login that changed itself did so to write, or to be let in from elsewhere: its sessions end.
+        """
         try:
             async with admin.transaction():
                 await admin.execute(f"SET LOCAL lock_timeout = '{_HELD}s'")
@@ -137,11 +140,16 @@ class Reaper:
             await admin.execute(_END, [name], timeout=5)
             self._log.warning("reaper.in_the_way", login=name, sqlstate=error.sqlstate)
             return False
+        if over_size:
+            await admin.execute(_END, [name], timeout=5)
         self._log.warning("reaper.put_back", login=name)
         return True
 
     async def weigh(self, admin: Connection) -> list[str]:
-        """Over its limit a project keeps only its editor, through which the API deletes; below 90 % the others come back."""
+        """Over its limit a project keeps only its editor, which reads, and deletes for the API; below 90 % all is as before.
+
+        All sessions end with the closing: those that come then begin as they shall.
+        """
         acts: list[str] = []
         for row in await self._over_size(admin):
             database, over = row["database"], row["over"]
@@ -160,11 +168,11 @@ class Reaper:
         return []
 
     async def _close(self, admin: Connection, database: str, *, over: bool) -> None:
-        shut = [Names(database).login(kind) for kind in ("bot", "direct")]
+        everybody = [Names(database).login(kind) for kind in LOGINS]
         async with admin.transaction():
             await admin.execute(f"SET LOCAL lock_timeout = '{_HELD}s'")
             await admin.execute("UPDATE loquat_operations.projects SET closed_for_size = $2 WHERE database = $1", database, over)
-            for login in shut:
+            for login in everybody:
                 await logins.put_right(admin, login)
         if over:
-            await admin.execute(_END, shut, timeout=5)
+            await admin.execute(_END, everybody, timeout=5)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
+from loquat_common import estimates
 
 from loquat_provisioner.adapters.databases import ProjectDatabases
 from loquat_provisioner.domain.life import LOGINS, Login, Names
@@ -24,16 +25,17 @@ SELECT l.rolname, l.connection_limit,
     (SELECT count(*) FROM pg_stat_activity AS s WHERE s.usename = l.rolname AND s.backend_type = 'client backend') AS connections
 FROM loquat_operations.logins AS l WHERE l.database = $1"""
 
-# purpose: tables with the rows that the statistics know of, the largest first. reltuples is -1 before the first ANALYZE.
-_TABLES: Final = """
-SELECT c.relname AS name, r.rolname = 'loquat_system' AS system, greatest(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0) AS rows, c.oid,
-    sum(greatest(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0)) OVER ()::bigint AS all_rows
-FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'm')
-ORDER BY c.relpages DESC, rows DESC, c.relname LIMIT $1"""
+# purpose: tables with an estimate of their rows that waits for nobody, the largest first
+_TABLES: Final = f"""
+SELECT t.*, sum(t.rows) OVER ()::bigint AS all_rows FROM (
+  SELECT c.relname AS name, r.rolname = 'loquat_system' AS system, {estimates.rows("c", "c.relpages")} AS rows, c.oid, c.relpages
+  FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'm')) AS t
+ORDER BY t.relpages DESC, t.rows DESC, t.name LIMIT $1"""  # noqa: S608  (constants)
 
-# purpose: a table's size; waits for whoever holds it, so it has a lock time-out
-_SIZES: Final = "SELECT o AS oid, pg_total_relation_size(o) AS size FROM unnest($1::oid[]) AS u(o)"
+# purpose: a table's size, and its rows for the pages that it has; waits for whoever holds it, so it has a lock time-out
+_SIZES: Final = f"""
+SELECT c.oid, pg_total_relation_size(c.oid) AS size, {estimates.rows("c", "(pg_relation_size(c.oid) / current_setting('block_size')::bigint)")} AS rows
+FROM pg_class AS c WHERE c.oid = ANY ($1::oid[])"""  # noqa: S608  (constants)
 _SHOWN: Final = 500
 
 
@@ -71,27 +73,28 @@ async def usage(databases: ProjectDatabases, names: Names) -> Usage | None:
         return None
     async with databases.inside(names.database) as inside:
         tables = await inside.fetch(_TABLES, _SHOWN, timeout=10)
-        sizes = await _sizes(inside, [t["oid"] for t in tables])
+        seen = await _seen(inside, [t["oid"] for t in tables])
+    rows = {t["oid"]: seen[t["oid"]]["rows"] if t["oid"] in seen else t["rows"] for t in tables}
     return Usage(
         row["size"],
         row["closed_for_size"],
         {kind: logins.get(names.login(kind), (0, 0)) for kind in LOGINS},
-        tables[0]["all_rows"] if tables else 0,
-        [Table(t["name"], t["rows"], sizes.get(t["oid"]), t["system"]) for t in tables],
+        sum(rows.values()) + (tables[0]["all_rows"] - sum(t["rows"] for t in tables) if tables else 0),
+        [Table(t["name"], rows[t["oid"]], seen[t["oid"]]["size"] if t["oid"] in seen else None, t["system"]) for t in tables],
     )
 
 
-async def _sizes(inside: Connection, tables: list[int]) -> dict[int, int]:
+async def _seen(inside: Connection, tables: list[int]) -> dict[int, asyncpg.Record]:
     """All together; where one is held, one by one."""
     await inside.execute("SET lock_timeout = '200ms'")
     try:
-        return {r["oid"]: r["size"] for r in await inside.fetch(_SIZES, tables, timeout=10)}
+        return {r["oid"]: r for r in await inside.fetch(_SIZES, tables, timeout=10)}
     except asyncpg.LockNotAvailableError:
-        found: dict[int, int] = {}
+        found: dict[int, asyncpg.Record] = {}
     await inside.execute("SET lock_timeout = '10ms'")
     for table in tables:
         try:
-            found |= {r["oid"]: r["size"] for r in await inside.fetch(_SIZES, [table], timeout=10)}
+            found |= {r["oid"]: r for r in await inside.fetch(_SIZES, [table], timeout=10)}
         except asyncpg.LockNotAvailableError:
             continue
     return found

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from aiohttp import web
-from loquat_common.http import ACTOR, Api
+from loquat_common.http import ACTOR, Api, idempotency_key
 from loquat_common.problems import Problem, not_found
 from loquat_events.ids import order_id
 from loquat_events.projects import DropBackup, RestoreBackup, TakeBackup
@@ -19,7 +19,6 @@ from loquat_provisioner.adapters.reservations import Kind, Reservations
 from loquat_provisioner.http.places import BELOW, Places, Sayings
 
 _SHOWN: Final = 100
-_LONGEST_KEY: Final = 200
 
 
 class Keeping:
@@ -71,14 +70,18 @@ class Keeping:
         return _backup(backup)
 
     async def restore(self, request: web.Request, *, path: shapes.OneBackup) -> shapes.Restore:
-        """The order; `GET .../restores` shows how far it is."""
+        """The order; `GET .../restores` shows how far it is. One that was ordered before is answered as it stands, whatever became of its backup."""
+        await self._places.known(path.project_id)
+        restore_id = _key(request, path.project_id, f"restore {path.backup_id}")
+        if (known := await self._backups.restore(path.project_id, restore_id)) is not None:
+            return _restore(known)
         await self._places.of(path.project_id)
         backup = await self._one(path.project_id, path.backup_id)
         if backup.state != "kept":
             raise Problem(409, "backup_not_kept", "The backup cannot be restored", f"It is {backup.state}")
         order = RestoreBackup(
             project_id=path.project_id,
-            restore_id=_key(request, path.project_id, f"restore {backup.backup_id}"),
+            restore_id=restore_id,
             backup_id=backup.backup_id,
             ordered_by=request[ACTOR].subject,
         )
@@ -139,13 +142,8 @@ def _key(request: web.Request, project: str, what: str) -> UUID:
     Raises:
         Problem: 422 when the key is empty or too long.
     """
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return uuid4()
-    if not 1 <= len(key) <= _LONGEST_KEY:
-        detail = f"header.Idempotency-Key has {len(key)} characters; 1 to {_LONGEST_KEY} are possible"
-        raise Problem(422, "invalid_request", "The request is not valid", detail)
-    return order_id(project, f"{what} {key}")
+    key = idempotency_key(request)
+    return order_id(project, f"{what} {key}") if key is not None else uuid4()
 
 
 def _backup(backup: Backup) -> shapes.Backup:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from loquat_common import estimates
 from loquat_common.problems import Problem
 
 from loquat_schema_manager.domain.tables import Constraint, Table, TableColumn, TableIndex
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_RELATIONS: Final = """
+# A partitioned table has the rows of its leaves.
+_ROWS: Final = f"""
+(SELECT coalesce(sum({estimates.rows("k", "(pg_catalog.pg_relation_size(k.oid) / pg_catalog.current_setting('block_size')::int8)")}), 0)::bigint
+ FROM pg_catalog.pg_class AS k WHERE k.oid = ANY (CASE WHEN c.relkind <> 'p' THEN ARRAY[c.oid]
+   ELSE ARRAY(SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(c.oid) AS p WHERE p.isleaf) END))"""  # noqa: S608  (constants)""
+_RELATIONS: Final = f"""
 SELECT c.oid::bigint AS oid, c.relname AS name, c.relkind::text AS kind, c.relowner = 'loquat_system'::pg_catalog.regrole AS is_system,
        pg_catalog."left"(pg_catalog.obj_description(c.oid, 'pg_class'), $1) AS comment, pg_catalog.pg_total_relation_size(c.oid) AS size,
-       CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END AS rows
+       {_ROWS} AS rows
 FROM pg_catalog.pg_class AS c
-WHERE c.relnamespace = 'public'::pg_catalog.regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND """
+WHERE c.relnamespace = 'public'::pg_catalog.regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND """  # noqa: S608  (constants)
 # purpose: a page of them by name; the names of a few
 _PAGE: Final = _RELATIONS + "($2::text IS NULL OR c.relname > $2::text::name) ORDER BY c.relname LIMIT $3"
 _NAMED: Final = _RELATIONS + "c.relname = ANY ($2::text[]::name[])"
@@ -69,10 +75,9 @@ SELECT DISTINCT k.confrelid::bigint AS oid, c.relname AS name FROM pg_catalog.pg
 WHERE k.confrelid = ANY ($1::bigint[]::oid[]) AND $2::int > 0 AND k.contype = 'f' AND k.conrelid <> k.confrelid ORDER BY 1, 2"""
 _TAKEN: Final = "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = 'public'::pg_catalog.regnamespace"
 
-_WEIGHT: Final = """
-SELECT CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END AS rows,
-       pg_catalog.pg_total_relation_size(c.oid) AS size
-FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'public'::pg_catalog.regnamespace AND c.relname = $1"""
+_WEIGHT: Final = f"""
+SELECT {_ROWS} AS rows, pg_catalog.pg_total_relation_size(c.oid) AS size
+FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'public'::pg_catalog.regnamespace AND c.relname = $1"""  # noqa: S608  (constants)
 
 # purpose: the rows of one of the questions above until they have $3 bytes, and one more that says so
 _BOUNDED: Final = """

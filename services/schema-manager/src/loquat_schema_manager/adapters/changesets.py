@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID, uuid4
@@ -32,8 +33,10 @@ from loquat_rest import changes as shapes
 
 from loquat_schema_manager.adapters.editors import Editors, Session
 from loquat_schema_manager.adapters.execution import Execution, Outcome
-from loquat_schema_manager.adapters.records import Fenced, Record, Records
+from loquat_schema_manager.adapters.records import Fenced, Record, Records, under_way
 from loquat_schema_manager.adapters.refusals import refusals
+from loquat_schema_manager.domain.changes import frees
+from loquat_schema_manager.domain.orders import Order
 from loquat_schema_manager.domain.steps import Bounds, Step
 from loquat_schema_manager.errors import OutcomeUnknown
 
@@ -52,6 +55,7 @@ _COMMIT: Final = 10.0  # seconds; whatever was put off to the commit has been do
 _ROLLBACK: Final = 5.0  # seconds, with the cancelling of a statement
 _RESTING: Final = 5.0  # seconds; before that, whoever applies it says himself what became of it
 _CONNECTION: Final = Session(statement_ms=50_000, lock_ms=2_000)
+_FREEING: Final = replace(_CONNECTION, frees=True)
 _STATUS: Final = "SELECT pg_catalog.pg_xact_status($1::pg_catalog.text::pg_catalog.xid8)"
 
 Work = Callable[[Execution], Awaitable[Outcome]]
@@ -82,18 +86,33 @@ class ChangeSets:
         message: str | None = None,
         dry_run: bool = False,
         force: bool = False,
+        key: str | None = None,
     ) -> shapes.ChangeSet:
         """All changes or none, in this order. A dry run does them, takes them back, and says what would fail in `failures`.
 
-        `force`: also what holds a large table up for long.
+        `force`: also what holds a large table up for long. `key`: what took effect under it is not done again, but shown; one that was refused or broken off
+        before its commit is tried anew. It holds for as long as the change set is kept, and means nothing to a dry run.
 
         Raises:
             Problem: what stood in the way, with `change`, the number of the change; nothing was changed. 503 `outcome_unknown` alone says that it may
                 have been: `change_set` is then the id to ask for.
         """
         if dry_run:
-            return await self._dry(project, lambda run: run.changes(changes), actor, message, force=force)
-        return await self._recorded(project, lambda run: run.changes(changes), changes, actor, message, None, force=force)
+            return await self._dry(project, lambda run: run.changes(changes), changes, actor, message, force=force)
+        order = Order.of(project, key, changes, message, force=force) if key is not None else None
+        if order is not None and (known := await self._ordered(project, order)) is not None:
+            return known
+        return await self._recorded(project, lambda run: run.changes(changes), changes, actor, message, None, order, force=force)
+
+    async def _ordered(self, project: str, order: Order) -> shapes.ChangeSet | None:
+        """What became of an order that was given before. None: nothing, so it may be done."""
+        record = await self._records.ordered(project, order)
+        if record is not None and record.state == "applying":
+            await self._settle(record)
+            record = await self._records.ordered(project, order)
+        if record is not None and record.state == "applying":
+            raise under_way(record.id)
+        return record.view() if record is not None else None
 
     async def revert(
         self, project: str, change_set: UUID, *, actor: str, message: str | None = None, dry_run: bool = False, force: bool = False
@@ -105,8 +124,8 @@ class ChangeSets:
         """
         steps = self._undoable(await self._record(project, change_set))
         if dry_run:
-            return await self._dry(project, lambda run: run.steps(steps), actor, message, force=force)
-        return await self._recorded(project, lambda run: run.steps(steps), (), actor, message, change_set, force=force)
+            return await self._dry(project, lambda run: run.steps(steps), (), actor, message, force=force)
+        return await self._recorded(project, lambda run: run.steps(steps), (), actor, message, change_set, None, force=force)
 
     def _undoable(self, record: Record) -> list[Step]:
         if record.state != "applied":
@@ -141,8 +160,10 @@ class ChangeSets:
             raise not_found("change set")
         return record
 
-    async def _dry(self, project: str, work: Work, actor: str, message: str | None, *, force: bool) -> shapes.ChangeSet:
-        async with self._editors.session(project, _CONNECTION) as editor:
+    async def _dry(
+        self, project: str, work: Work, changes: Sequence[shapes.Change], actor: str, message: str | None, *, force: bool
+    ) -> shapes.ChangeSet:
+        async with self._editors.session(project, _session(changes)) as editor:
             outcome = await self._within(self._tried(editor, work, force=force))
         undoable = outcome.irreversible is None
         return shapes.ChangeSet(
@@ -180,13 +201,14 @@ class ChangeSets:
         actor: str,
         message: str | None,
         reverts: UUID | None,
+        order: Order | None,
         *,
         force: bool,
     ) -> shapes.ChangeSet:
         change_set = uuid4()
-        await self._records.begin(change_set, self._editors.place(project), actor, message, changes, reverts)
+        await self._records.begin(change_set, self._editors.place(project), actor, message, changes, reverts, order)
         try:
-            async with self._editors.session(project, _CONNECTION) as editor:
+            async with self._editors.session(project, _session(changes)) as editor:
                 await self._committed(editor, change_set, work, reverts, force=force)
         except OutcomeUnknown:
             metrics.change_sets.labels("unknown").inc()
@@ -289,6 +311,11 @@ class ChangeSets:
                 return await editor.fetchval(_STATUS, record.xid)
             except asyncpg.InvalidParameterValueError:  # a number that this database has not come to yet
                 return None
+
+
+def _session(changes: Sequence[shapes.Change]) -> Session:
+    """What undoes a set has only its SQL: over its size, a project takes no undo."""
+    return _FREEING if frees(changes) else _CONNECTION
 
 
 async def _rolled_back(editor: Connection, transaction: Transaction, error: BaseException) -> None:

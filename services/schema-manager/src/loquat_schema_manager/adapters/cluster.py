@@ -9,8 +9,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
+from loquat_common.bootstrap import BOOTSTRAP, bootstrap_of, mark_bootstrap, set_passwords
 from loquat_common.migrate import Migration, load, migrate
 from loquat_common.sql import Ident, compose
+
+from loquat_schema_manager.adapters.upgrades import Left, close_left_open, upgrade_databases
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -56,31 +59,39 @@ def statements(text: str) -> list[str]:
     return [s.replace("\0", ";").strip() for s in marked.split(";") if s.strip()]
 
 
-async def bootstrap_cluster(connect: Connect, passwords: Mapping[str, str]) -> None:
-    """Makes roles, closes the system databases, builds `loquat_base`. Idempotent; a start that was cut off is gone on with.
+async def bootstrap_cluster(connect: Connect, passwords: Mapping[str, str], *, all_again: bool = False) -> Sequence[Left]:
+    """Makes roles, closes the system databases, builds `loquat_base`; brings every database of a cluster whose bootstrap is older to this one.
 
-    `connect(database)` opens a superuser's connection; `passwords` are the services', by name with underscores.
+    Idempotent; one that was cut off is gone on with. `connect(database)` opens a superuser's connection; `passwords` are the services', by name.
+    `all_again`: looks after every database, whatever the cluster says of itself. The answer: databases that could not be had, to be tried again.
     """
     async with _opened(connect, "postgres") as root:
         for statement in statements(_script("cluster.sql")):
             await root.execute(statement)  # one by one: CREATE DATABASE below refuses a transaction block
-        for service, password in passwords.items():
-            set_password = await root.fetchval(
-                "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", f"loquat_{service}", password
+        await set_passwords(root, passwords)
+        await _ensure_base(connect, root)
+        await close_left_open(root)
+        if not all_again and await bootstrap_of(root) >= BOOTSTRAP:
+            return ()
+        left = await upgrade_databases(connect, root, _script("base.sql"))
+        if not left:
+            await mark_bootstrap(root, BOOTSTRAP)
+        return left
+
+
+async def _ensure_base(connect: Connect, root: Connection) -> None:
+    sealed = await root.fetchval("SELECT datistemplate FROM pg_database WHERE datname = $1", _BASE)
+    if sealed is None:
+        await root.execute(
+            compose(
+                "CREATE DATABASE {base} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C.UTF-8'",
+                base=Ident(_BASE),
             )
-            await root.execute(set_password)
-        sealed = await root.fetchval("SELECT datistemplate FROM pg_database WHERE datname = $1", _BASE)
-        if sealed is None:
-            await root.execute(
-                compose(
-                    "CREATE DATABASE {base} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C.UTF-8'",
-                    base=Ident(_BASE),
-                )
-            )
-        if not sealed:
-            await root.execute(compose("REVOKE ALL ON DATABASE {base} FROM PUBLIC", base=Ident(_BASE)))
-            await _build_base(connect)
-            await root.execute(compose("ALTER DATABASE {base} IS_TEMPLATE true ALLOW_CONNECTIONS false", base=Ident(_BASE)))
+        )
+    if not sealed:
+        await root.execute(compose("REVOKE ALL ON DATABASE {base} FROM PUBLIC", base=Ident(_BASE)))
+        await _build_base(connect)
+        await root.execute(compose("ALTER DATABASE {base} IS_TEMPLATE true ALLOW_CONNECTIONS false", base=Ident(_BASE)))
 
 
 async def _build_base(connect: Connect) -> None:

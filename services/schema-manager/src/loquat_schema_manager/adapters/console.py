@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ from loquat_common.problems import Problem
 from loquat_schema_manager.adapters.databases import Open
 from loquat_schema_manager.adapters.editors import Editors, Session
 from loquat_schema_manager.adapters.refusals import refusal
+from loquat_schema_manager.adapters.rows import Changed
+from loquat_schema_manager.adapters.touched import SETTLED, TOUCHED, Touched, read
 from loquat_schema_manager.adapters.wire import Lost, Result, TooMuch, Wire
 from loquat_schema_manager.domain.script import Statement, line_of, split
 from loquat_schema_manager.errors import UnknownCluster
@@ -64,15 +67,23 @@ class Ran:
     given: list[tuple[Statement, Result]] = field(default_factory=list[tuple[Statement, Result]])
     types: dict[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
     notices: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    touched: Touched = field(default_factory=Touched)
     committing: bool = False
     milliseconds: int = 0
 
 
-class Console:
-    """Runs scripts. `open_database(cluster, database)` opens as loquat_schema_manager, who may end tenants' sessions."""
+Reshaped = Callable[[str, Sequence[str], str], None]
+"""The shape of tables changed: project, those that are there, who. Called after the commit."""
 
-    def __init__(self, editors: Editors, open_database: Open) -> None:
-        self._editors, self._open = editors, open_database
+
+class Console:
+    """Runs scripts. `open_database(cluster, database)` opens as loquat_schema_manager, who may end tenants' sessions.
+
+    `changed` and `reshaped` are told of what was committed, and of nothing else.
+    """
+
+    def __init__(self, editors: Editors, open_database: Open, changed: Changed, reshaped: Reshaped) -> None:
+        self._editors, self._open, self._changed, self._reshaped = editors, open_database, changed, reshaped
 
     async def run(self, project: str, request: Request, actor: str) -> Ran:
         """Runs a script in one transaction.
@@ -84,7 +95,7 @@ class Console:
         limits = Session(statement_ms=request.milliseconds, read_only=request.read_only)
         started, ran = time.perf_counter(), Ran()
         async with self._editors.session(project, limits, actor) as connection:
-            pid, user = connection.get_server_pid(), await connection.fetchval("SELECT session_user::text")
+            pid, user = connection.get_server_pid(), await connection.fetchval(SETTLED)
             wire = Wire(connection, request.bytes)
             ran.notices = wire.notices
             try:
@@ -101,7 +112,14 @@ class Console:
                 if wire.busy:
                     await self._end(project, pid, user)
         ran.milliseconds = int((time.perf_counter() - started) * 1000)
+        self._tell(project, ran.touched, actor)
         return ran
+
+    def _tell(self, project: str, touched: Touched, actor: str) -> None:
+        for table, count in touched.rows.items():
+            self._changed(project, table, count, actor)
+        if touched.shapes is not None:
+            self._reshaped(project, touched.shapes, actor)
 
     async def _end(self, project: str, pid: int, user: str) -> None:
         """Nothing of a script runs on when its time is over. If the cluster is away, the reaper does it later."""
@@ -159,6 +177,8 @@ async def _script(wire: Wire, request: Request, statements: list[Statement], ran
             result.more = True
         ran.given.append((statement, result))
     await _name_types(wire, ran)
+    if request.is_kept:
+        ran.touched = read(await _ours(wire, TOUCHED))
     ran.committing = request.is_kept
     ended = await wire.run("COMMIT" if request.is_kept else "ROLLBACK")
     if ended.error is not None:  # a constraint or trigger that waited for the end

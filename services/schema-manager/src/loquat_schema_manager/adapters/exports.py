@@ -6,13 +6,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from loquat_common.sql import LONGEST, Ident
-from loquat_rest.transfer import ExportOptions
+from loquat_rest.transfer import ExportOptions, ExportQuery
 
 from loquat_schema_manager.adapters.blame import fitting
 from loquat_schema_manager.adapters.editors import Editors, Session
-from loquat_schema_manager.adapters.relations import Column, find
+from loquat_schema_manager.adapters.relations import Column, Relation, find
+from loquat_schema_manager.domain import filters, jsonlines
 from loquat_schema_manager.domain.csvtext import DELIMITERS
-from loquat_schema_manager.domain.values import TEXTS, shown
+from loquat_schema_manager.domain.literals import Literals
+from loquat_schema_manager.domain.values import TEXTS
 
 if TYPE_CHECKING:
     import asyncpg
@@ -37,8 +39,8 @@ class Exports:
     def __init__(self, editors: Editors) -> None:
         self._editors = editors
 
-    async def run(self, project: str, table: str, options: ExportOptions, sink: Sink) -> None:
-        """Gives the file to `sink`; a slow sink slows Postgres down.
+    async def run(self, project: str, table: str, options: ExportOptions | ExportQuery, sink: Sink) -> None:
+        """Gives the file to `sink`; a slow sink slows Postgres down. A query: the rows that it finds.
 
         Raises:
             Problem: 404, 422, before the first piece or after some: see `refusals`.
@@ -48,16 +50,24 @@ class Exports:
             columns = relation.columns if options.columns is None else [relation.column(c) for c in options.columns]
             await connection.execute(_SAME_EVERYWHERE)
             with fitting():
+                found = _found(relation, options)
                 if options.format == "csv":
-                    await _csv(connection, relation.ident, columns, options, sink)
+                    await _csv(connection, relation.ident, columns, found, options, sink)
                 else:
-                    await _jsonl(connection, relation.ident, columns, sink)
+                    await _jsonl(connection, relation.ident, columns, found, sink)
 
 
-async def _csv(connection: Connection, table: Ident, columns: Sequence[Column], options: ExportOptions, sink: Sink) -> None:
+def _found(relation: Relation, options: ExportOptions | ExportQuery) -> str:
+    if not isinstance(options, ExportQuery):
+        return "true"
+    condition = filters.where(options.filter, relation.column, Literals())
+    return f"{condition} AND {filters.search(options.search, list(relation.columns), Literals())}"
+
+
+async def _csv(connection: Connection, table: Ident, columns: Sequence[Column], found: str, options: ExportOptions, sink: Sink) -> None:
     listed = ", ".join(_cell(c, safe=options.for_spreadsheet) for c in columns)
     await connection.copy_from_query(
-        f"SELECT {listed} FROM {table} AS t", output=sink, format="csv", header=True, delimiter=DELIMITERS[options.delimiter], timeout=SECONDS + 5  # noqa: S608  (names are quoted)
+        f"SELECT {listed} FROM {table} AS t WHERE {found}", output=sink, format="csv", header=True, delimiter=DELIMITERS[options.delimiter], timeout=SECONDS + 5  # noqa: S608  (names are quoted)
     )  # fmt: skip
 
 
@@ -74,10 +84,13 @@ def _cell(column: Column, *, safe: bool) -> str:
     return f"{place} AS {header}"
 
 
-async def _jsonl(connection: Connection, table: Ident, columns: Sequence[Column], sink: Sink) -> None:
-    """As CSV of one column whose quote and delimiter are control characters: JSON has none, so Postgres writes its lines as they are."""
-    listed = ", ".join(f"{shown(c, 't')} AS {Ident(c.name)}" for c in columns)
+async def _jsonl(connection: Connection, table: Ident, columns: Sequence[Column], found: str, sink: Sink) -> None:
+    lines = jsonlines.select(table, columns, found)
+
+    async def clean(piece: bytes) -> None:
+        await sink(jsonlines.clean(piece))
+
     await connection.copy_from_query(
-        f"SELECT pg_catalog.row_to_json(r.*)::pg_catalog.text FROM (SELECT {listed} FROM {table} AS t) AS r",  # noqa: S608  (names are quoted)
-        output=sink, format="csv", quote="\x01", delimiter="\x02", timeout=SECONDS + 5,
+        lines.sql, output=clean, format="csv", quote=jsonlines.QUOTE, delimiter=jsonlines.DELIMITER, null=jsonlines.NULL,
+        force_quote=lines.quoted or None, timeout=SECONDS + 5,
     )  # fmt: skip

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 import orjson
 from loquat_common.problems import Problem, not_found
 from loquat_common.sql import Ident, compose
+from loquat_rest.history import KEPT
 
 from loquat_schema_manager.adapters.blame import fitting
 from loquat_schema_manager.adapters.editors import Editors, Session, committed
 from loquat_schema_manager.adapters.relations import Column, Relation, find
 from loquat_schema_manager.adapters.rows import Changed
 from loquat_schema_manager.domain import statements, undo
+from loquat_schema_manager.domain.exact import JSON
 from loquat_schema_manager.domain.values import as_json
 
 if TYPE_CHECKING:
@@ -27,29 +30,31 @@ if TYPE_CHECKING:
 
 TABLE: Final = "row_history"
 """Where changes are noted: a table of the project's own. The name is taken from the first use on."""
+_DAYS: Final = re.compile(rb"[1-9][0-9]{0,3}")
 _TRIGGERS: Final = ("row_history", "row_history_truncate")
 _COLUMNS: Final = {"id", "history", "operation", "at", "login", "claimed", "undoes", "transaction", "key", "old", "new"}
 _SMALL: Final = {"smallint", "integer", "json", "jsonb"}
 """Types whose numbers stay numbers in JSON (ADR 0005)."""
 _READ: Final = Session(statement_ms=10_000, read_only=True)
+_FREES: Final = Session(frees=True)
 _ENTRY: Final = 1 << 20  # bytes of one change that are shown
 _PAGE: Final = 8 << 20  # bytes of a page, as of a page of rows
 _ORPHANS: Final = 10_000  # changes of tables that are gone, deleted at once
 
-# purpose: the identity that the trigger gives to the changes of this table, and whether it fires
+# purpose: the arguments of the trigger (the identity of this table's changes, the days that they are kept), and whether it fires
 _STATE: Final = """
-SELECT t.tgargs AS history, t.tgenabled <> 'D' AS enabled FROM pg_catalog.pg_trigger AS t
+SELECT t.tgargs AS arguments, t.tgenabled <> 'D' AS enabled FROM pg_catalog.pg_trigger AS t
 WHERE t.tgrelid = $1::pg_catalog.int8::pg_catalog.oid AND t.tgname = 'row_history' AND NOT t.tgisinternal
   AND t.tgfoid = pg_catalog.to_regprocedure('public.row_history_note()')"""
 _FUNCTIONS: Final = "SELECT pg_catalog.to_regprocedure('public.row_history_note()') IS NOT NULL AND pg_catalog.to_regproc('public.row_history_image') IS NOT NULL"
 _ROW_TRIGGER: Final = """
-SELECT pg_catalog.format('CREATE TRIGGER row_history AFTER INSERT OR UPDATE OR DELETE ON public.%I FOR EACH ROW EXECUTE FUNCTION public.row_history_note(%L)', $1::text, $2::text)"""
+SELECT pg_catalog.format('CREATE TRIGGER row_history AFTER INSERT OR UPDATE OR DELETE ON public.%I FOR EACH ROW EXECUTE FUNCTION public.row_history_note(%L, %L)', $1::text, $2::text, $3::text)"""
 _TRUNCATE_TRIGGER: Final = """
-SELECT pg_catalog.format('CREATE TRIGGER row_history_truncate AFTER TRUNCATE ON public.%I FOR EACH STATEMENT EXECUTE FUNCTION public.row_history_note(%L)', $1::text, $2::text)"""
+SELECT pg_catalog.format('CREATE TRIGGER row_history_truncate AFTER TRUNCATE ON public.%I FOR EACH STATEMENT EXECUTE FUNCTION public.row_history_note(%L, %L)', $1::text, $2::text, $3::text)"""
 _DROP_ORPHANS: Final = """
 DELETE FROM public.row_history WHERE id IN (
   SELECT h.id FROM public.row_history AS h WHERE pg_catalog.convert_to(h.history::text, 'UTF8') || '\\x00'::bytea <> ALL (
-    SELECT t.tgargs FROM pg_catalog.pg_trigger AS t WHERE t.tgfoid = pg_catalog.to_regprocedure('public.row_history_note()')) LIMIT $1)"""
+    SELECT pg_catalog.substr(t.tgargs, 1, 37) FROM pg_catalog.pg_trigger AS t WHERE t.tgfoid = pg_catalog.to_regprocedure('public.row_history_note()')) LIMIT $1)"""
 _GENERATED: Final = "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = $1::pg_catalog.int8::pg_catalog.oid AND attgenerated <> '' AND NOT attisdropped"
 _CHANGE: Final = """
 SELECT h.operation, ARRAY(SELECT pg_catalog.jsonb_object_keys(h.key)) AS key, ARRAY(SELECT pg_catalog.jsonb_object_keys(coalesce(h.old, h.new))) AS columns,
@@ -87,6 +92,7 @@ class Noted:
     """A page of changes. `key`, `old` and `new` of each are JSON texts."""
 
     enabled: bool
+    keep_days: int | None
     changes: list[asyncpg.Record]
     more: bool
 
@@ -99,19 +105,27 @@ class TakenBack:
     left_out: list[str]
 
 
+class State(NamedTuple):
+    """Of a table whose changes are noted, or were: their identity, whether they still are, the days that they are kept."""
+
+    history: UUID
+    enabled: bool
+    keep_days: int
+
+
 class History:
     """The history of each table's rows. `changed` is told of every undo."""
 
     def __init__(self, editors: Editors, changed: Changed) -> None:
         self._editors, self._changed = editors, changed
 
-    async def switch(self, project: str, table: str, *, enabled: bool) -> None:
-        """Notes changes from now on, or no more. Either may be said again.
+    async def switch(self, project: str, table: str, *, enabled: bool, keep_days: int | None = None) -> int | None:
+        """Notes changes from now on, or no more, and keeps each so long. Either may be said again; the days that hold now, if any were ever noted.
 
         Raises:
             Problem: 403 `system_table`, 404, 409 `no_key`, `not_a_table`, `already_there`.
         """
-        async with self._editors.session(project) as connection:
+        async with self._editors.session(project, Session(frees=not enabled)) as connection:
             relation = await find(connection, table)
             relation.writable()
             if table == TABLE:
@@ -120,7 +134,9 @@ class History:
                 relation.keyed()
             with fitting():
                 async with connection.transaction():
-                    await _switch(connection, relation, enabled=enabled)
+                    await _switch(connection, relation, keep_days, enabled=enabled)
+                    state = await _state(connection, relation)
+        return state.keep_days if state is not None else None
 
     async def list(self, project: str, table: str, key: str | None, before: int | None, limit: int) -> Noted:
         """The newest changes before one, of all rows or of one.
@@ -133,8 +149,8 @@ class History:
             with fitting():
                 state = await _state(connection, relation)
                 if state is None:
-                    return Noted(enabled=False, changes=[], more=False)
-                history, enabled = state
+                    return Noted(enabled=False, keep_days=None, changes=[], more=False)
+                history, enabled, keep_days = state
                 given: list[object] = [
                     history,
                     before if before is not None else 1 << 62,
@@ -147,7 +163,7 @@ class History:
                     sql = " AND pg_catalog.md5(h.key::pg_catalog.text) = pg_catalog.md5($5::pg_catalog.jsonb::pg_catalog.text)"
                 rows = await connection.fetch(_page(sql), *given)
                 more = len(rows) > limit or await _is_more(connection, history, rows, sql, given)
-        return Noted(enabled, rows[:limit], more)
+        return Noted(enabled, keep_days, rows[:limit], more)
 
     async def undo(self, project: str, table: str, change: int, actor: str) -> TakenBack:
         """Takes one change back, whatever came after it in other rows.
@@ -174,7 +190,7 @@ class History:
         Raises:
             Problem: 404.
         """
-        async with self._editors.session(project) as connection:
+        async with self._editors.session(project, _FREES) as connection:
             relation = await find(connection, table)
             with fitting():
                 state = await _state(connection, relation)
@@ -184,17 +200,28 @@ class History:
         return int(tag.rpartition(" ")[2])
 
 
-async def _state(connection: Connection, relation: Relation) -> tuple[UUID, bool] | None:
-    row = await connection.fetchrow(_STATE, relation.oid)
-    if row is None or not await _is_there(connection):
-        return None
+async def identity(connection: Connection, relation: Relation) -> UUID | None:
+    """The identity that the changes of this table are noted under; None: none are, or not where we know the columns."""
     try:
-        return UUID(row["history"].rstrip(b"\0").decode()), row["enabled"]
+        state = await _state(connection, relation)
+    except Problem:
+        return None
+    return state[0] if state is not None else None
+
+
+async def _state(connection: Connection, relation: Relation) -> State | None:
+    row = await connection.fetchrow(_STATE, relation.oid)
+    if row is None or not await is_there(connection):
+        return None
+    history, _, rest = bytes(row["arguments"]).partition(b"\0")
+    days = rest.rstrip(b"\0")
+    try:
+        return State(UUID(history.decode()), row["enabled"], int(days) if _DAYS.fullmatch(days) else KEPT)
     except ValueError:  # somebody made the trigger by hand
         return None
 
 
-async def _is_there(connection: Connection) -> bool:
+async def is_there(connection: Connection) -> bool:
     """Whether changes can be noted.
 
     Raises:
@@ -209,23 +236,33 @@ async def _is_there(connection: Connection) -> bool:
     return True
 
 
-async def _switch(connection: Connection, relation: Relation, *, enabled: bool) -> None:
-    if not await _is_there(connection):
+async def _switch(connection: Connection, relation: Relation, keep_days: int | None, *, enabled: bool) -> None:
+    if not await is_there(connection):
         if not enabled:
             return
         await connection.execute(_script("history_table.sql"))
     if enabled and not await connection.fetchval(_FUNCTIONS):
         await connection.execute(_script("history.sql"))
     state = await _state(connection, relation)
+    fires = state is not None and state.enabled
     if state is None and enabled:
-        history = str(uuid4())
-        for sql in (_ROW_TRIGGER, _TRUNCATE_TRIGGER):
-            await connection.execute(await connection.fetchval(sql, relation.name, history))
-    elif state is not None and state[1] != enabled:
+        await _create(connection, relation, uuid4(), keep_days or KEPT)
+        fires = True
+    elif state is not None and keep_days not in {None, state.keep_days}:
+        for trigger in _TRIGGERS:
+            await connection.execute(compose("DROP TRIGGER IF EXISTS {trigger} ON {table}", table=relation.ident, trigger=Ident(trigger)))
+        await _create(connection, relation, state.history, keep_days or KEPT)
+        fires = True
+    if (state is not None or enabled) and fires != enabled:
         for trigger in _TRIGGERS:
             sql = "ALTER TABLE {table} ENABLE TRIGGER {trigger}" if enabled else "ALTER TABLE {table} DISABLE TRIGGER {trigger}"
             await connection.execute(compose(sql, table=relation.ident, trigger=Ident(trigger)))
     await connection.execute(_DROP_ORPHANS, _ORPHANS)
+
+
+async def _create(connection: Connection, relation: Relation, history: UUID, keep_days: int) -> None:
+    for sql in (_ROW_TRIGGER, _TRUNCATE_TRIGGER):
+        await connection.execute(await connection.fetchval(sql, relation.name, str(history), str(keep_days)))
 
 
 def _script(name: str) -> str:
@@ -236,8 +273,8 @@ async def _canonical(connection: Connection, relation: Relation, key: str) -> st
     """The key of a request as the trigger notes it: `{"id": "7"}` is `{"id": 7}`."""
     relation.keyed()
     try:
-        given: Any = orjson.loads(key)
-    except orjson.JSONDecodeError:
+        given: Any = JSON.decode(key)
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict) or set(given) != set(relation.key):  # pyright: ignore[reportUnknownArgumentType]
         raise Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,12 +14,15 @@ from loquat_rest.rows import Query, Sort
 from loquat_schema_manager.adapters.relations import SEAL, Relation
 from loquat_schema_manager.domain import filters, pages, statements
 from loquat_schema_manager.domain.filters import Parameters
+from loquat_schema_manager.domain.fragments import Text
 
 if TYPE_CHECKING:
     import asyncpg
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
+Fetch = Callable[..., Awaitable[list["asyncpg.Record"]]]
+"""As a connection's own."""
 COUNTED: Final = 100_000
 """Rows that a page counts at most."""
 _MOST_BYTES: Final = 8 << 20  # of a page; a page of 500 usual rows has 100 KB
@@ -78,8 +82,8 @@ def keys_of(relation: Relation, sort: list[Sort]) -> tuple[list[pages.Key], str 
     return [*found, *_PLACES], None
 
 
-async def read(connection: Connection, relation: Relation, query: Query, *, sealed: bool = False) -> Page:
-    """A page; `sealed`: with the seal of the relation as it is now, unless there is no row. Errors of the statement are Postgres' own: wrap this with `refusals`.
+async def read(connection: Connection, relation: Relation, query: Query, *, sealed: Fetch | None = None) -> Page:
+    """A page; `sealed` fetches it with the seal of the relation as it is now, unless there is no row. Errors of the statement are Postgres' own: wrap this with `refusals`.
 
     Raises:
         Unfit: a filter or cursor cannot be used.
@@ -97,9 +101,9 @@ async def read(connection: Connection, relation: Relation, query: Query, *, seal
             break
         parameters = Parameters()
         condition = f"{_found(relation, query, parameters)} AND {part(parameters)}"
-        seal = SEAL.format(name=parameters.add(relation.name)) if sealed else ""
+        seal = SEAL.format(name=Text(relation.name)) if sealed else ""
         sql = statements.page(relation.ident, columns, key, version, keys, condition, limit=left, most_bytes=_MOST_BYTES - size, seal=seal)
-        for text, at, found in await connection.fetch(sql, *parameters.values):
+        for text, at, found in await (sealed or connection.fetch)(sql, *parameters.values):
             if text is None and len(page.lines) < query.limit:
                 return await _before_a_large_row(connection, relation, query, len(page.lines))
             page.lines.append(text or "")

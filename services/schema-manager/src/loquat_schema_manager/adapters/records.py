@@ -17,6 +17,7 @@ from loquat_rest import changes as shapes
 from pydantic import TypeAdapter
 
 from loquat_schema_manager.adapters.execution import Outcome
+from loquat_schema_manager.domain.orders import Order
 from loquat_schema_manager.domain.steps import Step
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ class Record:
         )
 
 
+def under_way(change_set: UUID | None) -> Problem:
+    """The same order is being carried out, or nobody knows yet."""
+    more = {"change_set": str(change_set)} if change_set is not None else {}
+    return Problem(409, "under_way", "The same order is under way", "Send it again in a moment, with the same Idempotency-Key", **more)
+
+
 class Records:
     """Rows of `change_sets`."""
 
@@ -99,17 +106,24 @@ class Records:
         self._pool = pool
 
     async def begin(
-        self, change_set: UUID, place: Place, actor: str, message: str | None, changes: Sequence[shapes.Change], reverts: UUID | None
+        self,
+        change_set: UUID,
+        place: Place,
+        actor: str,
+        message: str | None,
+        changes: Sequence[shapes.Change],
+        reverts: UUID | None,
+        order: Order | None = None,
     ) -> None:
         """Writes the intent, and forgets the oldest of the project.
 
         Raises:
-            Problem: 409 `already_reverted`; 404: the one to be undone was forgotten at this moment.
+            Problem: 409 `already_reverted`, `under_way`; 404: the one to be undone was forgotten at this moment.
         """
         try:
             await self._pool.execute(
-                "INSERT INTO change_sets (id, project_id, cluster, database, epoch, actor, message, changes, reverts)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "INSERT INTO change_sets (id, project_id, cluster, database, epoch, actor, message, changes, reverts, order_id, digest)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
                 change_set,
                 place.project,
                 place.cluster,
@@ -121,12 +135,33 @@ class Records:
                     json.dumps(_CHANGES.dump_python(list(changes), mode="json"))
                 ),  # whole numbers of any size, which orjson refuses
                 reverts,
+                order.id if order is not None else None,
+                order.digest if order is not None else None,
             )
-        except asyncpg.UniqueViolationError:
+        except asyncpg.UniqueViolationError as error:
+            if getattr(error, "constraint_name", None) == "change_sets_order":
+                raise under_way(None) from None
             raise Problem(409, "already_reverted", "The change set has been undone already", change_set=str(reverts)) from None
         except asyncpg.ForeignKeyViolationError:
             raise not_found("change set") from None
         await self._pool.execute(_PRUNE, place.project, KEPT, reverts)
+
+    async def ordered(self, project: str, order: Order) -> Record | None:
+        """The change set of an order that took effect, or may have, or may yet.
+
+        Raises:
+            Problem: 422 `idempotency_key_reused`: the key was another order's.
+        """
+        query = "SELECT id, digest FROM change_sets WHERE order_id = $1 AND state IN ('applying', 'applied', 'unknown')"
+        row = await self._pool.fetchrow(query, order.id)
+        if row is None:
+            return None
+        if row["digest"] != order.digest:
+            detail = f"It was that of the change set {row['id']}; take another key for other changes"
+            raise Problem(
+                422, "idempotency_key_reused", "The Idempotency-Key was used for something else", detail, change_set=str(row["id"])
+            )
+        return await self.get(project, row["id"])
 
     async def seal(self, change_set: UUID, xid: str, outcome: Outcome) -> None:
         """Writes what is about to be committed, and by which transaction it can be told whether it was.

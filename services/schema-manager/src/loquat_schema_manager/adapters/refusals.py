@@ -12,6 +12,8 @@ from typing import Final
 import asyncpg
 from loquat_common.problems import Problem
 
+from loquat_schema_manager.adapters.sizes import Size
+
 # By SQLSTATE, the longest match first: a code of five characters, else its class of two.
 _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "23505": (409, "not_unique", "Another row has this value already"),
@@ -68,7 +70,14 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
 }
 
 
+_WAY_OUT: Final = (
+    "Delete rows, clear or drop tables, drop columns and indexes, or raise the limit; what is read goes on."
+    " Below 90 % everything works again, within a minute"
+)
 _RAISED: Final = (422, "raised", "A function or trigger of the project refused it")
+_INTERNAL: Final = (422, "sql_error", "PostgreSQL failed at the statement")
+_RAISE: Final = "exec_stmt_raise"
+"""Where in PostgreSQL the error was made: that of PL/pgSQL's RAISE, which can claim every code, but not another place. A disk that fails is not it."""
 _OURS: Final = ("57", "58", "08", "XX")  # the server's own troubles
 _TOLD: Final = 2_000
 """Characters of any text of an error that are passed on: the tenant may write 25 MB into each."""
@@ -92,16 +101,25 @@ def refusal(error: asyncpg.PostgresError) -> Problem | None:
     return Problem(status, word, title, detail[:_TOLD], sqlstate=code, **{k: v[:_TOLD] for k, v in named.items() if v})
 
 
+def over_size(size: Size | None) -> Problem:
+    """The project's database is over its size; None: the numbers cannot be learned now."""
+    told = f"It has {size.size} bytes; {size.limit} are the limit. " if size else ""
+    numbers = {"size_bytes": size.size, "limit_bytes": size.limit} if size else {}
+    return Problem(507, "over_limit", "The project's database is over its size", told + _WAY_OUT, **numbers)
+
+
 def lives(error: asyncpg.PostgresError) -> bool:
     """Whether the session that answered goes on: no statement can claim another severity, as it can any SQLSTATE (`RAISE … USING ERRCODE`)."""
     return getattr(error, "severity_en", None) == "ERROR"
 
 
 def _raised(error: asyncpg.PostgresError, code: str) -> tuple[int, str, str] | None:
-    """A code of the tenant's own, or one that only the server's farewell has, from a session that lives."""
-    if not lives(error) or (code.startswith(_OURS) and not code.startswith("57P")):
+    """From a session that lives: a code of the tenant's own, or one of the server's that it did not mean itself."""
+    if not lives(error):
         return None
-    return _RAISED
+    if getattr(error, "server_source_function", None) == _RAISE or code.startswith("57P") or not code.startswith(_OURS):
+        return _RAISED
+    return _INTERNAL if code == "XX000" else None
 
 
 @contextmanager

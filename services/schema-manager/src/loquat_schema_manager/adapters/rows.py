@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ from loquat_schema_manager.adapters.editors import Editors, Session, committed
 from loquat_schema_manager.adapters.known import Known
 from loquat_schema_manager.adapters.pages import Page
 from loquat_schema_manager.adapters.relations import Column, Relation, find
-from loquat_schema_manager.domain import filters, statements
+from loquat_schema_manager.domain import exact, filters, statements
 from loquat_schema_manager.domain.filters import Parameters
 from loquat_schema_manager.domain.values import Unfit, as_json, as_text
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 _READ: Final = Session(statement_ms=10_000, read_only=True)
 _WRITE: Final = Session(statement_ms=10_000)
-_MANY: Final = Session(statement_ms=50_000)
+_DELETE: Final = Session(statement_ms=10_000, frees=True)
+_MANY: Final = Session(statement_ms=50_000, frees=True)
 _MOST_BYTES: Final = 8 << 20
 """Of one row that is written."""
 _MOST_WRITTEN: Final = 16 << 20
@@ -74,12 +76,27 @@ class Rows:
         """
         place = self._editors.place(project)
         async with self._editors.session(project, _READ) as connection:
-            if (known := self._known.get(place, table)) is not None and (page := await _as_known(connection, known, query)) is not None:
+            if (known := self._known.get(place, table)) is not None and (
+                page := await self._as_known(connection, known, query)
+            ) is not None:
                 return page
             relation = await find(connection, table)
             self._known.keep(place, relation)
             with fitting():
                 return await pages.read(connection, relation, query)
+
+    async def _as_known(self, connection: Connection, known: Relation, query: Query) -> Page | None:
+        """A page of a relation that was looked at before, if it still has this shape: the page's own statement says so. Saves two round trips."""
+        try:
+            page = await pages.read(connection, known, query, sealed=partial(self._editors.fetch, connection))
+        except (Unfit, Problem):
+            return None
+        except asyncpg.PostgresError as error:
+            if not (error.sqlstate or "").startswith("42"):  # not what another shape causes
+                with fitting():
+                    raise
+            return None
+        return page if page.seal == known.seal else None
 
     async def insert(self, project: str, table: str, rows: Sequence[dict[str, Any]], actor: str) -> Inserted:
         """Adds all rows, or none.
@@ -138,7 +155,7 @@ class Rows:
         Raises:
             Problem: 404; 409 `row_changed`, `no_key`.
         """
-        async with self._editors.session(project, _WRITE, actor) as connection:
+        async with self._editors.session(project, _DELETE, actor) as connection:
             relation = await _writable(connection, table)
             key = _key(relation, wish.key)
             async with _checked(connection, relation, [wish.key], writes=False), committed(connection):
@@ -173,20 +190,6 @@ class Rows:
     def _tell(self, project: str, table: str, count: int, actor: str) -> None:
         if count:
             self._changed(project, table, count, actor)
-
-
-async def _as_known(connection: Connection, known: Relation, query: Query) -> Page | None:
-    """A page of a relation that was looked at before, if it still has this shape: the page's own statement says so. Saves two round trips."""
-    try:
-        page = await pages.read(connection, known, query, sealed=True)
-    except (Unfit, Problem):
-        return None
-    except asyncpg.PostgresError as error:
-        if not (error.sqlstate or "").startswith("42"):  # not what another shape causes
-            with fitting():
-                raise
-        return None
-    return page if page.seal == known.seal else None
 
 
 async def _writable(connection: Connection, table: str) -> Relation:
@@ -274,7 +277,7 @@ async def _moved(connection: Connection, relation: Relation, key: list[Column], 
         "row_changed",
         "The row changed since it was read",
         f"Version {wish.version} was read; it is {version} now",
-        given=wish.model_dump(),
+        given=orjson.Fragment(exact.written(dict(wish))),
         current=orjson.Fragment(current),  # as Postgres wrote it: deeper, and with longer numbers, than orjson reads
     )
 

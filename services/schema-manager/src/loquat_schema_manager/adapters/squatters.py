@@ -60,4 +60,5 @@ class Squatters:
             timeout=CONNECT_LIMIT,
             command_timeout=10,
             statement_cache_size=0,
+            server_settings={"default_transaction_read_only": "off"},  # a name must be free over the project's size, too
         )

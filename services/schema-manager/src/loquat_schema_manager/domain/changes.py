@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from loquat_rest import changes as shapes
 
@@ -10,6 +11,13 @@ from loquat_schema_manager.domain import columnplans, keyplans, tableplans
 from loquat_schema_manager.domain.expansion import needs
 from loquat_schema_manager.domain.steps import Plan
 from loquat_schema_manager.domain.tables import Table
+
+_FREEING: Final = (shapes.DropTable, shapes.ClearTable, shapes.DropColumn, shapes.DropConstraint, shapes.DropIndex)
+
+
+def frees(changes: Sequence[shapes.Change]) -> bool:
+    """Whether they only take away: they are the way out for a project that is over its size."""
+    return bool(changes) and all(isinstance(change, _FREEING) for change in changes)
 
 
 def plan(change: shapes.Change, tables: Mapping[str, Table], taken: Collection[str]) -> Plan:

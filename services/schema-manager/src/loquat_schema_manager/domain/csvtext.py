@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from loquat_schema_manager.domain.values import Number, Typed, Unfit, as_text
+from loquat_schema_manager.domain.exact import FINE, JSON
+from loquat_schema_manager.domain.values import Typed, Unfit, as_text
 
 BLOCK: Final = 1 << 20
 """Bytes that are given to Postgres at once."""
@@ -24,7 +24,6 @@ _BOM: Final = b"\xef\xbb\xbf"
 _WIDE: Final = (b"\xff\xfe", b"\xfe\xff")  # UTF-16
 _QUOTED: Final = re.compile(rb'"[^"]*"')
 _BARE_RETURN: Final = re.compile(rb"\r(?!\n)")
-_FINE: Final = re.compile(rb"\d[.eE]|\d{16}")  # perhaps a number that a double rounds
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
@@ -185,7 +184,7 @@ def of_object(line: bytes, columns: Mapping[str, Typed]) -> tuple[tuple[str, ...
         Unfit: not an object, a column that is not there, a value that does not fit.
     """
     try:
-        return _exact(line, columns) if _FINE.search(line) else _plain(line, columns)
+        return _exact(line, columns) if FINE.search(line) else _plain(line, columns)
     except RecursionError:
         raise Unfit("not_json", "The line is nested too deeply") from None
 
@@ -203,7 +202,7 @@ def _exact(line: bytes, columns: Mapping[str, Typed]) -> tuple[tuple[str, ...], 
     """Numbers as they are written, and documents too: several times slower."""
     try:
         text = line.decode()
-        found = _object(_JSON.decode(text), columns)
+        found = _object(JSON.decode(text), columns)
         sources = _sources(text)
         texts = {n: sources[n] if columns[n].bare == "jsonb" and v is not None else as_text(columns[n], v) for n, v in found.items()}
         "".join(t for t in texts.values() if t).encode()  # half a character, which orjson refuses
@@ -223,20 +222,13 @@ def _object(given: object, columns: Mapping[str, Typed]) -> dict[str, Any]:
     return found
 
 
-def _no_number(token: str) -> None:
-    raise ValueError(f"{token} is no JSON")
-
-
-_JSON: Final = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_no_number)
-
-
 def _sources(text: str) -> dict[str, str]:
     """The members of a JSON object, each value as its text. The object is known to be right."""
     found, at = dict[str, str](), _after(text, text.index("{") + 1)
     while text[at] != "}":
-        name, at = _JSON.raw_decode(text, at)
+        name, at = JSON.raw_decode(text, at)
         start = _after(text, _after(text, at) + 1)  # behind the colon
-        _, end = _JSON.raw_decode(text, start)
+        _, end = JSON.raw_decode(text, start)
         found[name] = text[start:end]
         at = _after(text, end)
         if text[at] == ",":

@@ -13,15 +13,16 @@ from loquat_rest.tables import Link
 
 LINKS: Final[dict[Link, str]] = {"contact": "contacts", "conversation": "conversations", "message": "messages"}
 """The table that each is of."""
-_MARK: Final = "loquat:link="
+MARK: Final = "loquat:link="
+"""How the comment of a link column begins."""
 
 
 def read(comment: str | None) -> tuple[Link | None, str | None]:
     """The mark in a column's comment, and the comment that people see."""
-    if comment is None or not comment.startswith(_MARK):
+    if comment is None or not comment.startswith(MARK):
         return None, comment
     first, _, rest = comment.partition("\n")
-    word = first.removeprefix(_MARK).strip()
+    word = first.removeprefix(MARK).strip()
     if word not in get_args(Link):
         return None, comment
     return cast("Link", word), rest or None
@@ -31,4 +32,4 @@ def written(link: Link | None, comment: str | None) -> str | None:
     """The comment of a column with this mark, for people `comment`."""
     if link is None:
         return comment
-    return f"{_MARK}{link}" + (f"\n{comment}" if comment else "")
+    return f"{MARK}{link}" + (f"\n{comment}" if comment else "")

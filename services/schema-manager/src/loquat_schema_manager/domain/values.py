@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Protocol
 
 import orjson
 from loquat_common.sql import Ident
+
+from loquat_schema_manager.domain.exact import Number, written
 
 INTEGERS: Final = {"smallint": 15, "integer": 31, "bigint": 63}
 """Whole numbers, and the bits of their largest value."""
@@ -22,16 +23,6 @@ _MOMENTS: Final = {"timestamp with time zone", "timestamp without time zone", "d
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,5})?|[+-]?(NaN|Infinity|inf)", re.ASCII)
 _SHOWN: Final = 100  # characters of a value in a message
 _SURE: Final = 15  # digits of any decimal number that a double keeps (DBL_DIG)
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number of a JSON text as it was written: a double would round it."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class Typed(Protocol):
@@ -119,7 +110,7 @@ def as_text(column: Typed, value: Any) -> str | None:
 
 def _document(column: Typed, value: Any) -> str:
     try:
-        return json.dumps(value, allow_nan=False)  # whole numbers of any size, which orjson refuses
+        return written(value)
     except ValueError:
         raise _not_finite(column, value) from None
 

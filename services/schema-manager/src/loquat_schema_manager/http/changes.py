@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 from loquat_common import cursors
-from loquat_common.http import ACTOR, Api
+from loquat_common.http import ACTOR, Api, idempotency_key
 from loquat_common.problems import Problem
 from loquat_rest import changes as shapes
 from loquat_rest import tables
@@ -52,8 +52,15 @@ class Changes:
 
     async def apply(self, request: web.Request, *, path: OneProject, body: shapes.ChangeRequest) -> shapes.ChangeSet:
         """Several changes."""
-        manner = {"dry_run": body.dry_run, "force": body.force}
-        return await self._changes.apply(path.project_id, body.changes, actor=request[ACTOR].subject, message=body.message, **manner)
+        return await self._changes.apply(
+            path.project_id,
+            body.changes,
+            actor=request[ACTOR].subject,
+            message=body.message,
+            dry_run=body.dry_run,
+            force=body.force,
+            key=idempotency_key(request),
+        )
 
     async def list(self, _request: web.Request, *, path: OneProject, query: shapes.ChangeSetQuery) -> shapes.ChangeSetList:
         """A project's history."""
@@ -154,8 +161,14 @@ class Changes:
     ) -> shapes.ChangeSet:
         if not wanted:
             raise Problem(422, "invalid_request", "The request is not valid", "body: nothing is to be changed")
-        actor = request[ACTOR].subject
-        return await self._changes.apply(path.project_id, wanted, actor=actor, dry_run=manner.dry_run, force=manner.force)
+        return await self._changes.apply(
+            path.project_id,
+            wanted,
+            actor=request[ACTOR].subject,
+            dry_run=manner.dry_run,
+            force=manner.force,
+            key=idempotency_key(request),
+        )
 
 
 def _as(change: type[C], options: BaseModel, **more: Any) -> C:

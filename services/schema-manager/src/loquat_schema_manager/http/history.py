@@ -29,15 +29,20 @@ class Histories:
 
     async def switch(self, _request: web.Request, *, path: shapes.HistoryOfTable, body: shapes.HistorySwitch) -> shapes.HistoryState:
         """On or off."""
-        await self._history.switch(path.project_id, path.table, enabled=body.enabled)
-        return shapes.HistoryState(table=path.table, enabled=body.enabled)
+        days = await self._history.switch(path.project_id, path.table, enabled=body.enabled, keep_days=body.keep_days)
+        return shapes.HistoryState(table=path.table, enabled=body.enabled, keep_days=days)
 
     async def list(self, _request: web.Request, *, path: shapes.HistoryOfTable, query: shapes.HistoryQuery) -> web.Response:
         """The newest first. The answer is written here: the tenant's JSON may nest deeper than a model can follow."""
         before = int(query.cursor) if query.cursor else None
         noted = await self._history.list(path.project_id, path.table, query.key, before, query.limit)
         items = [_shown(dict(change)) for change in noted.changes]
-        answer = {"enabled": noted.enabled, "items": items, "next_cursor": items[-1]["id"] if noted.more else None}
+        answer = {
+            "enabled": noted.enabled,
+            "keep_days": noted.keep_days,
+            "items": items,
+            "next_cursor": items[-1]["id"] if noted.more else None,
+        }
         return web.Response(body=orjson.dumps(answer), content_type=JSON)
 
     async def undo(self, request: web.Request, *, path: shapes.OneChange) -> shapes.Undone:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from loquat_common.http import ACTOR, Api
 from loquat_rest import rows as shapes
+from pydantic import BaseModel
 
 from loquat_schema_manager.adapters.rows import Rows
+from loquat_schema_manager.domain.exact import FINE, JSON
+
+Model = TypeVar("Model", bound=BaseModel)
 
 BELOW: Final = "/internal/projects/{project_id}"
 
@@ -40,25 +44,41 @@ class RowsApi:
 
     async def insert(self, request: web.Request, *, path: shapes.InTable, body: shapes.Insert) -> web.Response:
         """All or nothing."""
-        made = await self._rows.insert(path.project_id, path.table, body.rows, request[ACTOR].subject)
+        rows = (await _exact(request, body, "rows")).rows
+        made = await self._rows.insert(path.project_id, path.table, rows, request[ACTOR].subject)
         return _json(made.json(), status=201)
 
     async def upsert(self, request: web.Request, *, path: shapes.InTable, body: shapes.Upsert) -> web.Response:
         """All or nothing."""
-        return _json((await self._rows.upsert(path.project_id, path.table, body.rows, body.on, request[ACTOR].subject)).json())
+        rows = (await _exact(request, body, "rows")).rows
+        return _json((await self._rows.upsert(path.project_id, path.table, rows, body.on, request[ACTOR].subject)).json())
 
     async def update(self, request: web.Request, *, path: shapes.InTable, body: shapes.Update) -> web.Response:
         """If it is still the row that was read."""
-        return _json((await self._rows.update(path.project_id, path.table, body, request[ACTOR].subject)).encode())
+        change = await _exact(request, body, "key", "values")
+        return _json((await self._rows.update(path.project_id, path.table, change, request[ACTOR].subject)).encode())
 
     async def delete(self, request: web.Request, *, path: shapes.InTable, body: shapes.Delete) -> None:
         """One row."""
-        await self._rows.delete(path.project_id, path.table, body, request[ACTOR].subject)
+        wish = await _exact(request, body, "key")
+        await self._rows.delete(path.project_id, path.table, wish, request[ACTOR].subject)
 
     async def delete_many(self, request: web.Request, *, path: shapes.InTable, body: shapes.DeleteMany) -> shapes.Deleted:
         """First how many, then those."""
         count = await self._rows.delete_many(path.project_id, path.table, body, request[ACTOR].subject)
         return shapes.Deleted(count=count, deleted=body.expected is not None)
+
+
+async def _exact(request: web.Request, body: Model, *fields: str) -> Model:
+    """The body, in whose fields of this name numbers are as they were written: the model has doubles."""
+    raw = await request.read()
+    if not FINE.search(raw):
+        return body
+    try:
+        given: dict[str, Any] = JSON.decode(raw.decode())
+    except ValueError:  # NaN and its like, which the model reads: the columns refuse them
+        return body
+    return body.model_copy(update={name: given[name] for name in fields})
 
 
 def _json(body: bytes, *, status: int = 200) -> web.Response:

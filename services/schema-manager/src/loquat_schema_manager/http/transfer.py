@@ -40,6 +40,7 @@ class TransferApi:
         """Adds the routes."""
         api.serve(shapes.IMPORT, self.load, below=BELOW)
         api.serve(shapes.EXPORT, self.export, below=BELOW)
+        api.serve(shapes.EXPORT_FOUND, self.export_found, below=BELOW)
 
     async def load(self, request: web.Request, *, path: InTable, query: shapes.ImportOptions) -> shapes.ImportReport:
         """A file."""
@@ -51,9 +52,17 @@ class TransferApi:
         return await self._imports.run(path.project_id, path.table, query, kind, _pieces(request), request[ACTOR].subject)
 
     async def export(self, request: web.Request, *, path: InTable, query: shapes.ExportOptions) -> web.StreamResponse:
-        """A file. What fails after its first piece breaks the connection: an end that looks like one would be a lie."""
-        name = quote(f"{path.table}.{query.format}", safe="")
-        headers = {"Content-Type": _TYPES[query.format], "Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
+        """All rows."""
+        return await self._file(request, path, query)
+
+    async def export_found(self, request: web.Request, *, path: InTable, body: shapes.ExportQuery) -> web.StreamResponse:
+        """Some of them."""
+        return await self._file(request, path, body)
+
+    async def _file(self, request: web.Request, path: InTable, options: shapes.ExportOptions) -> web.StreamResponse:
+        """What fails after its first piece breaks the connection: an end that looks like one would be a lie."""
+        name = quote(f"{path.table}.{options.format}", safe="")
+        headers = {"Content-Type": _TYPES[options.format], "Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
         response = web.StreamResponse(headers=headers)
 
         async def sink(piece: bytes) -> None:
@@ -63,7 +72,7 @@ class TransferApi:
                 await response.write(piece)
 
         try:
-            await self._exports.run(path.project_id, path.table, query, sink)
+            await self._exports.run(path.project_id, path.table, options, sink)
         except Exception as error:
             if not response.prepared:
                 raise

@@ -1,10 +1,12 @@
--- Inside loquat_base, by a superuser, once: what PUBLIC may not call or see in a project database. Rights on pg_catalog are per database.
+-- What PUBLIC may not call or see in a project database, by a superuser: inside loquat_base once, and again in every database that stands when this
+-- file changes (adapters/upgrades.py). Rights on pg_catalog are per database. So every statement may be repeated, names are looked up in pg_catalog
+-- alone, and nothing of a tenant's is evaluated. Whoever changes this file or cluster.sql raises BOOTSTRAP in loquat_common.bootstrap.
 
 -- pg_database_owner (the provisioner) owns public by default; the system owner shall.
 ALTER SCHEMA public OWNER TO loquat_system;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-CREATE SCHEMA loquat AUTHORIZATION loquat_system;
-CREATE SCHEMA extensions AUTHORIZATION loquat_system;
+CREATE SCHEMA IF NOT EXISTS loquat AUTHORIZATION loquat_system;
+CREATE SCHEMA IF NOT EXISTS extensions AUTHORIZATION loquat_system;
 
 -- Functions. pg_advisory_unlock_all stays: asyncpg and other pools call it when a connection is given back.
 DO $$
@@ -51,7 +53,7 @@ GRANT SELECT ON pg_catalog.pg_stat_activity, pg_catalog.pg_locks TO loquat_servi
 DO $$
 DECLARE f regprocedure;
 BEGIN
-  FOR f IN SELECT oid FROM pg_proc WHERE proname IN ('pg_stat_get_activity', 'pg_lock_status') LOOP
+  FOR f IN SELECT oid FROM pg_proc WHERE proname IN ('pg_stat_get_activity', 'pg_lock_status') AND pronamespace = 'pg_catalog'::regnamespace LOOP
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO loquat_service', f); END LOOP;
 END $$;
 REVOKE ALL ON pg_catalog.pg_db_role_setting FROM PUBLIC;
@@ -65,8 +67,8 @@ REVOKE ALL ON pg_catalog.pg_shdepend FROM PUBLIC;           -- how many objects 
 -- tenant's to set; between this trigger and its command no statement of the tenant's can come. One second, to the end of the transaction; less
 -- while another tenant's session holds what such a wait would be for: 250 ms for a table of the system's (commit_run waits 500 ms), 50 ms for what
 -- the cluster shares (a login takes four such locks). Functions instead of views, so that it holds nothing shared itself.
-CREATE SCHEMA loquat_walls;                                 -- the superuser's: whoever could change the trigger would become superuser
-CREATE FUNCTION loquat_walls.limit_lock_wait() RETURNS event_trigger
+CREATE SCHEMA IF NOT EXISTS loquat_walls;                   -- the superuser's: whoever could change the trigger would become superuser
+CREATE OR REPLACE FUNCTION loquat_walls.limit_lock_wait() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   tenant constant text := '^p_[0-9a-f]{12}_';
@@ -81,5 +83,7 @@ BEGIN
     PERFORM set_config('lock_timeout', longest::text, true);
   END IF;
 END $$;
+ALTER FUNCTION loquat_walls.limit_lock_wait OWNER TO CURRENT_USER;        -- who made it may be no superuser any more
 REVOKE ALL ON FUNCTION loquat_walls.limit_lock_wait FROM PUBLIC;
+DROP EVENT TRIGGER IF EXISTS limit_lock_wait;
 CREATE EVENT TRIGGER limit_lock_wait ON ddl_command_start EXECUTE FUNCTION loquat_walls.limit_lock_wait();

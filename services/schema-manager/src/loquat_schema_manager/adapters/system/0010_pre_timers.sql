@@ -70,6 +70,10 @@ BEGIN
   FROM jsonb_array_elements(events) AS v(e) JOIN loquat.system_automations AS a ON a.id = (e->'schedule'->>'automation_id')::uuid
   WHERE e->>'kind' = 'schedule' AND (e->>'id')::uuid = ANY (added) ORDER BY event_id
   ON CONFLICT DO NOTHING;
+  DELETE FROM loquat.automation_runs AS n                   -- the last 1,000 of each are kept
+  WHERE n.automation_id IN (SELECT m.automation_id FROM loquat.automation_runs AS m WHERE m.event_id = ANY (added))
+    AND n.recorded_at < (SELECT o.recorded_at FROM loquat.automation_runs AS o WHERE o.automation_id = n.automation_id
+                         ORDER BY o.recorded_at DESC OFFSET 1000 LIMIT 1);
   RETURN added;
 END $$;
 

@@ -164,6 +164,7 @@ DECLARE
   said constant jsonb := event->'message';
   x loquat.events; c public.conversations; claimed boolean;
 BEGIN
+  LOCK TABLE loquat.addresses IN ROW EXCLUSIVE MODE;        -- before all others, see 0008
   PERFORM loquat.lock_keys(ARRAY[event->>'id', said->>'wamid']);
   PERFORM loquat.record_inbound(jsonb_build_array(event));
   contact_id := (loquat.find_contacts(ARRAY[event]))[1];
@@ -271,5 +272,54 @@ BEGIN
   RETURN NEXT;
 END $$;
 
+-- ---------------------------------------------------------------- conversations that close, contacts that are merged or erased
+CREATE FUNCTION loquat.drop_ask() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  DELETE FROM loquat.asks AS a WHERE a.conversation_id = NEW.id;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER drop_ask AFTER UPDATE OF status ON public.conversations
+  FOR EACH ROW WHEN (NEW.status = 'closed' AND OLD.status <> 'closed') EXECUTE FUNCTION loquat.drop_ask();
+
+-- As in 0008, and all that is known of the hold goes along, at a version of its own.
+ALTER FUNCTION loquat.merge_contacts(uuid, uuid) RENAME TO merge_talk;
+REVOKE ALL ON FUNCTION loquat.merge_talk FROM loquat_conversation_log;
+CREATE FUNCTION loquat.merge_contacts(contact uuid, target uuid) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
+DECLARE held public.conversations; pairs uuid[]; word text; n int;
+BEGIN
+  LOCK TABLE loquat.addresses IN EXCLUSIVE MODE;
+  PERFORM FROM public.contacts AS p WHERE p.id IN (contact, target) ORDER BY p.id FOR UPDATE;
+  PERFORM FROM public.conversations AS v WHERE v.contact_id IN (contact, target) AND v.status = 'open' ORDER BY v.id FOR UPDATE;
+  pairs := ARRAY(SELECT u.id FROM public.conversations AS k JOIN public.conversations AS v ON v.number_id = k.number_id, unnest(ARRAY[v.id, k.id]) WITH ORDINALITY AS u(id, n)
+                 WHERE (k.contact_id, k.status, k.holder) = (target, 'open', 'bot') AND (v.contact_id, v.status) = (contact, 'open') AND v.holder <> 'bot'
+                 ORDER BY k.id, u.n);
+  FOR n IN 1..coalesce(cardinality(pairs), 0) / 2 LOOP
+    PERFORM loquat.supersede(pairs[2 * n]);
+  END LOOP;
+  word := loquat.merge_talk(contact, target);
+  FOR n IN 1..CASE WHEN word = 'done' THEN coalesce(cardinality(pairs), 0) / 2 ELSE 0 END LOOP
+    SELECT * INTO held FROM public.conversations AS v WHERE v.id = pairs[2 * n - 1];
+    UPDATE public.conversations AS k
+    SET holder_id = held.holder_id, held_since = held.held_since, held_until = held.held_until, hold_note = held.hold_note WHERE k.id = pairs[2 * n];
+  END LOOP;
+  RETURN word;
+END $$;
+
+ALTER FUNCTION loquat.forget_person(uuid[]) RENAME TO forget_talk;
+CREATE FUNCTION loquat.forget_person(people uuid[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM loquat.forget_talk(people);
+  UPDATE public.conversations AS v
+  SET holder_id = NULL, held_since = NULL, held_until = NULL, hold_note = NULL, needs_attention = false, attention_since = NULL,
+      attention_event = NULL, attention_run = NULL
+  WHERE v.contact_id = ANY (people);
+  DELETE FROM loquat.asks AS a USING public.conversations AS v WHERE v.id = a.conversation_id AND v.contact_id = ANY (people);
+  DELETE FROM loquat.failures AS l USING loquat.events AS e, public.conversations AS v
+  WHERE e.id = l.event_id AND v.id = e.conversation_id AND v.contact_id = ANY (people);
+END $$;
+
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA loquat FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION loquat.merge_contacts TO loquat_conversation_log;
 GRANT EXECUTE ON FUNCTION loquat.settings, loquat.change_settings, loquat.holder_of, loquat.ask_of, loquat.begin_event, loquat.fail_event TO loquat_bot_runner;

@@ -1,0 +1,45 @@
+"""People who are to be forgotten: what this service keeps of their events."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from aiohttp import web
+from loquat_common.db import DatabaseAway
+from loquat_common.directory import Directory
+from loquat_common.http import Api
+from loquat_common.problems import Problem, not_found
+from loquat_rest.operation import OneProject
+from pydantic import BaseModel
+
+from loquat_bot_runner.adapters.runs import ProjectRuns
+from loquat_bot_runner.adapters.store import Store
+from loquat_bot_runner.http.versions import BELOW
+
+
+class Person(BaseModel):
+    """Who is to be forgotten."""
+
+    contact_id: UUID
+
+
+class PeopleApi:
+    """Part of the internal API."""
+
+    def __init__(self, store: Store, runs: ProjectRuns, directory: Directory) -> None:
+        self._store, self._runs, self._directory = store, runs, directory
+
+    def add_to(self, api: Api) -> None:
+        """Adds the route."""
+        api.route("POST", BELOW + "/people/forget", self.forget, summary="Forget what is kept of a person", scope="contacts:write")
+
+    async def forget(self, _request: web.Request, *, path: OneProject, body: Person) -> None:
+        """Log lines, errors and traces of his events. It may be asked for again."""
+        project = self._directory.get(path.project_id)
+        if project is None:
+            raise not_found("project")
+        try:
+            events = await self._runs.events_of(project, body.contact_id)
+        except DatabaseAway:
+            raise Problem(503, "database_away", "The project's database does not answer", "Try again in a moment") from None
+        await self._store.forget_events(path.project_id, events)
