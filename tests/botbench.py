@@ -283,6 +283,7 @@ async def open_bench(
         api = BotApi(runs, cast("DeadLetters", None), directory, _as("user" if project is not None else "service")).api
         gate = Gate(workers, Usage(pools), Versions(pool))
         syncing = Syncing(index, Automations(pools), pointers, gate, directory, failpoints, clock.now)
+        syncing.listens(*tables)
         SchedulesApi(Automations(pools), index, syncing, directory, bus, clock.now).add_to(api)
         _add(api, pool, gate, publisher, canaries, store, directory)
         SettingsApi(Configurations(pools), secrets, pointers, gate, directory).add_to(api)

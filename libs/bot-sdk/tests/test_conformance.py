@@ -29,6 +29,7 @@ async def note(ctx: Context) -> None:
     await ctx.contact.set(name=f"Ada {ctx.event.text}", language="de", attributes={ctx.state: 1, ctx.event.text: None})
 
 
+@bot.tool
 async def known(ctx: Context) -> str:
     contact, there = ctx.contact, await ctx.memory.get("notes")
     return f"{contact.name} {contact.language} {sorted(contact.attributes)} {there} {await contact.memory.get('last')}"
@@ -36,7 +37,7 @@ async def known(ctx: Context) -> str:
 
 @bot.state("unstructured")
 async def start(ctx: Context) -> None:
-    ctx.reply_text(f"hello {await known(ctx)}")
+    ctx.reply_text(f"hello {await ctx.tools.call('known', '')}")
     await note(ctx)
     ctx.goto("talk")
 
@@ -57,6 +58,15 @@ async def go(ctx: Context) -> None:
 @bot.on_enter("other")
 async def enter(ctx: Context) -> None:
     ctx.reply_text("in other")
+
+
+@bot.text("ask")
+async def asks(ctx: Context) -> None:
+    await note(ctx)
+    ctx.reply_text("two questions")
+    name = await ctx.ask("name?", validate=str.title, cancel=["stop"], no_answer="stopped")
+    age = await ctx.ask("age?", key="age", validate=int, tries=2, no_answer="too often")
+    ctx.reply_text(f"{name} {age} {ctx.event.text}")
 
 
 @bot.text("bye")
@@ -85,7 +95,29 @@ async def sorry(ctx: Context, error: Exception) -> None:
 async def lost(ctx: Context) -> None:
     ctx.reply_text(f"lost in {ctx.state} {await known(ctx)}")
 """
-TALK = ["hi", "so", "fail", "next", "apologise", "hm", "bye", "again", "fail", "bye", "bye"]
+TALK = [
+    "hi",
+    "so",
+    "ask",
+    "ada",
+    "many",
+    "36",
+    "ask",
+    "Stop",
+    "ask",
+    "ada",
+    "x",
+    "y",
+    "fail",
+    "next",
+    "apologise",
+    "hm",
+    "bye",
+    "again",
+    "fail",
+    "bye",
+    "bye",
+]
 NOTES = "SELECT text FROM notes ORDER BY n"
 
 
@@ -131,8 +163,9 @@ async def platform_talk(sandbox: Sandbox, folder: Path, tenants: Tenants) -> Asy
             said = {"id": event["id"], "type": "text", "text": text, "content": {"body": text}}
             context = await desk.runner.fetchval("SELECT loquat.context_of($1)", begun["contact_id"])
             who = {"id": str(begun["contact_id"]), **context["contact"]}
+            ask = await desk.runner.fetchval("SELECT loquat.ask_of($1)", conversation)
             try:
-                result = await worker.call(10, event=said, contact=who, conversation=where, state=state, version=version)
+                result = await worker.call(10, event=said, contact=who, conversation=where, state=state, version=version, ask=ask)
                 assert (await desk.commit(event, version, result))["status"] == "committed"
                 replies = result["replies"]
             except CallFailed:

@@ -136,3 +136,24 @@ def _encodable(payloads: list[Payload]) -> None:
     for payload in payloads:
         event = Event[Payload].of(payload, id=UUID(int=1), source="/gateway", time=datetime.now(UTC), project="p", lane="l")
         json.loads(event.to_json())
+
+
+def test_each_echo_of_the_phone_app_is_a_fact_in_its_contacts_lane_and_one_that_names_nobody_is_kept() -> None:
+    sent = {"from": "1555", "id": "wamid.1", "timestamp": "1764000000", "type": "text", "text": {"body": "hello"}}
+    echoes: list[Any] = [
+        {**sent, "to": "491", "to_user_id": "DE.1"},
+        {**sent, "id": "wamid.2", "to": "492"},
+        {**sent, "id": "wamid.3"},
+        "what?",
+    ]
+    told: dict[str, Any] = {"field": "smb_message_echoes", "value": {"metadata": {"phone_number_id": "106"}, "message_echoes": echoes}}
+    facts = split_change(told, "w")
+    assert [f.lane for f in facts] == ["DE.1", "492", "smb_message_echoes", "smb_message_echoes"]
+    assert [f.id for f in facts] == [f.id for f in split_change(told, "w")]
+    assert len({f.id for f in facts}) == 4
+    first, _, nobodys, _ = (f.payload for f in facts)
+    assert isinstance(first, PersonUpdateReceived)
+    assert first.message is not None
+    assert (first.message.text, first.message.wamid, [a.value for a in first.addresses]) == ("hello", "wamid.1", ["DE.1", "491", "491"])
+    assert isinstance(nobodys, PersonUpdateReceived)
+    assert (nobodys.message, json.loads(nobodys.raw)["id"]) == (None, "wamid.3")

@@ -1,10 +1,9 @@
-"""A replica that fires what is due and dies at any point. Run by test_firing.py: `firer.py DSN`. It ends well when nothing is due any more."""
+"""A replica that fires what is due, and dies. Run by test_firing.py: `firer.py DSN N`: at the N-th point, 0 for never. It ends well when nothing is due."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import sys
 from datetime import UTC, datetime
@@ -17,14 +16,18 @@ from loquat_common.db import open_pool
 from loquat_common.failpoints import Failpoints
 from loquat_events.projects import ProjectListed
 
-KILL = 0.12  # chance at each of two points of a batch
 due.BATCH = 5  # pyright: ignore[reportPrivateUsage, reportConstantRedefinition, reportAttributeAccessIssue]  (more batches, more ends)
 
 
-class Hazards(Failpoints):
+class Hazard(Failpoints):
+    def __init__(self, left: int) -> None:
+        super().__init__(None)
+        self.left = left
+
     def hit(self, name: str) -> None:
         del name
-        if random.random() < KILL:  # noqa: S311  (a die, no secret)
+        self.left -= 1
+        if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -39,11 +42,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def main(dsn: str) -> None:
+async def main(dsn: str, left: int) -> None:
     pool = await open_pool(dsn, search_path="bot_runner, pg_catalog", max_size=4)
     bus = PostgresBus(pool, dsn, "bot-runner")
     await bus.start()
-    firing = Firing(due.DueIndex(pool), cast("Any", Everybody()), bus, Hazards(None), now)
+    firing = Firing(due.DueIndex(pool), cast("Any", Everybody()), bus, Hazard(left), now)
     while True:
         fired, following = await firing.once()
         if not fired and (following is None or following > now()):
@@ -54,4 +57,4 @@ async def main(dsn: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -56,6 +56,9 @@ class Bot:
     def observes(self, _project: str) -> bool:
         return False
 
+    def gathers(self, _project: str) -> bool:
+        return False
+
     async def call(self, task: Task) -> dict[str, Any]:
         assert self.handler is not None
         database = Database(self.pool)

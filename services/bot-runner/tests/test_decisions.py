@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loquat_bot_runner.domain.bundle import LARGEST, BundleRefused, checked
-from loquat_bot_runner.domain.outcomes import after, too_old
+from loquat_bot_runner.domain.holding import Conduct, holding, sending
+from loquat_bot_runner.domain.outcomes import after
 from loquat_bot_runner.domain.replies import checked as reply_checked
 from loquat_bot_runner.errors import (
     BotError,
@@ -22,6 +24,7 @@ from loquat_bot_runner.errors import (
     TimedOut,
 )
 from loquat_common.bus.port import Dead, Defer, Retry
+from loquat_events.conversations import HoldOrdered, SendOrdered
 
 GOOD = {"bot.py": "from loquat import Bot\nbot = Bot()\n", "loquat.toml": 'name = "x"\n'}
 
@@ -82,11 +85,35 @@ def test_a_failing_bots_event_becomes_a_row_after_its_first_try() -> None:
     assert outcome.after > 2.0  # what an event may keep its partition
 
 
-def test_a_message_older_than_a_day_is_not_answered_unless_a_person_asks_for_it() -> None:
-    now = datetime(2026, 11, 24, tzinfo=UTC)
-    assert too_old(now - timedelta(hours=25), now, redriven=False)
-    assert not too_old(now - timedelta(hours=23), now, redriven=False)
-    assert not too_old(now - timedelta(days=9), now, redriven=True)
+def test_an_order_of_people_is_its_own_result_and_only_a_person_takes_over() -> None:
+    said = {
+        "number_id": "1",
+        "addresses": [{"kind": "wa_id", "value": "49"}],
+        "message": {"type": "text", "text": "x"},
+        "ordered_by": "anna",
+    }
+
+    def takes(project: bool, **more: Any) -> bool:
+        return "hold" in sending(SendOrdered.model_validate({**said, **more}), Conduct(take_over=project))
+
+    assert [takes(p, take_over=t) for p in (False, True) for t in (None, False, True)] == [False, False, True, True, False, True]
+    assert not takes(True, sender="automation", take_over=True)
+    here, there = uuid4(), uuid4()
+    order = HoldOrdered.model_validate({**said, "conversation_id": here, "holder": "person", "resolved": True})
+    assert holding(order, here)["hold"] == {"kind": "person", "who": "anna", "seconds": None, "note": None}
+    assert holding(order, there) == {"replies": [], "ordered_by": "anna"}
+
+
+def deep(levels: int) -> list[Any]:
+    """Lists in lists."""
+    found: list[Any] = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+def test_words_about_an_escaped_nul_are_words() -> None:
+    assert reply_checked({"replies": [{"type": "text", "text": "\\u0000"}]})["replies"][0]["text"] == "\\u0000"
 
 
 @pytest.mark.promise("P4")
@@ -100,8 +127,21 @@ def test_a_message_older_than_a_day_is_not_answered_unless_a_person_asks_for_it(
         {"replies": [], "state": "x" * 61},
         {"replies": [], "end": "yes"},
         {"replies": [], "outbox": []},
+        {"replies": [], "hold": {"kind": "bot"}},
+        {"replies": [], "hold": {"seconds": 0}},
+        {"replies": [], "hold": {"note": "x" * 1001}},
+        {"replies": [], "ask": "name?"},
+        {"replies": [], "ask": {"answers": "x" * 70_000}},
+        {"replies": [], "joins": ["x"]},
+        {"replies": [], "later": "soon"},
         {"replies": [{"type": "text", "text": "x" * 5000}]},
         {"replies": [{"type": "image", "content": {"x": "y" * 300_000}}]},
+        {"replies": [], "state": "a\0b"},
+        {"replies": [b"x"]},
+        {"replies": [], "contact": {"attributes": {"at": datetime.now(UTC)}}},
+        {"replies": [], "contact": {"attributes": {"x": float("nan")}}},
+        {"replies": [], "contact": {"attributes": {"x": deep(2_000)}}},
+        {"replies": [], "timers": [{"name": "x", "at": "2026-02-30T00:00:00+00:00"}]},
     ],
 )
 def test_a_result_that_the_sdk_would_not_make_breaks_the_protocol(result: dict[str, Any]) -> None:
@@ -111,8 +151,8 @@ def test_a_result_that_the_sdk_would_not_make_breaks_the_protocol(result: dict[s
 
 @given(
     st.dictionaries(
-        st.sampled_from(["replies", "state", "end", "x"]),
-        st.none() | st.booleans() | st.text() | st.lists(st.dictionaries(st.text(), st.text())),
+        st.sampled_from(["replies", "state", "end", "hold", "ask", "joins", "later", "x"]),
+        st.none() | st.booleans() | st.text() | st.binary() | st.floats() | st.datetimes() | st.lists(st.dictionaries(st.text(), st.text())),
     )
 )
 def test_whatever_a_bot_says_is_a_result_or_a_violation(result: dict[str, Any]) -> None:
@@ -120,4 +160,4 @@ def test_whatever_a_bot_says_is_a_result_or_a_violation(result: dict[str, Any]) 
         made = reply_checked(result)
     except ProtocolViolated:
         return
-    assert made.keys() <= {"replies", "state", "end", "contact"}
+    assert made.keys() <= {"replies", "state", "end", "contact", "hold", "ask", "joins", "later"}

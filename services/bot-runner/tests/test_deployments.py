@@ -10,14 +10,17 @@ from typing import cast
 from uuid import UUID
 
 import pytest
-from loquat_bot_runner.adapters.deployments import Publisher
+from loquat_bot_runner.adapters.canaries import Canaries
+from loquat_bot_runner.adapters.deployments import Publisher, Suspects
 from loquat_bot_runner.domain.pointer import share_of
 from loquat_bot_runner.domain.pointing import deployed
+from loquat_bot_runner.errors import ProtocolViolated
 from loquat_common.bus.memory import MemoryBus
-from loquat_common.bus.port import Done
+from loquat_common.bus.port import Dead, Done, Retry
 from loquat_embedded.postgres import Cluster
 from loquat_events.bots import BotDeployed, Canary
 from loquat_events.catalog import DEPLOYMENTS
+from loquat_events.elements import inbound
 from loquat_events.envelope import AnyEvent
 from loquat_sandbox import Measured
 
@@ -223,6 +226,32 @@ async def test_a_canary_that_does_not_start_is_stopped_at_once_and_blocks_nobody
     await until(stopped, "the canary is stopped", 10)
     await bench.take(event, attempts=1)
     assert bench.answers(event.id) == ["old"]
+
+
+async def test_what_failed_before_a_canary_was_replaced_is_not_held_against_the_next(bench: Bench) -> None:
+    await bench.deploy(files=bot("old"))
+    first, second = [(await bench.deploy(files=bot(reply), canary=10))["canary"]["version"] for reply in ("one", "two")]
+    bus = MemoryBus("bot-runner", bench.broker)
+    canaries = Canaries(bench.pool, bench.pointers, Publisher(bus, bench.pointers, now), Suspects())
+    assert not await canaries.look(bench.project_id, first, "it does not start")
+    assert (await bench.good("GET", ""))["deployment"]["canary"]["version"] == second
+    assert await canaries.look(bench.project_id, second, "it does not start")
+
+
+@pytest.mark.promise("P4")
+async def test_an_error_with_a_nul_character_and_a_result_that_no_database_takes_end_one_event_and_no_process(bench: Bench) -> None:
+    await bench.deploy(files={"bot.py": FAILING["bot.py"].replace("KeyError('drawer')", "ValueError('a\\0b')")})
+    event = bench.message()
+    assert isinstance(await bench.take(event), Retry)
+    assert isinstance(await bench.take(event, attempts=2), Dead)
+    assert {r["error"] for r in await bench.runs(event=event.id)} == {"ValueError: ab"}
+    other, listed = bench.message("50"), bench.time.listed
+    runs, element = bench.inbox._runs, inbound(other)
+    assert element is not None
+    begun = await runs.begin(listed, element, None)
+    for result in ({"replies": [], "state": "a\0b"}, {"replies": [], "state": "x" * 61}):
+        with pytest.raises(ProtocolViolated):
+            await runs.commit(listed, other.id, begun.version, result)
 
 
 async def test_a_test_contact_gets_a_version_of_its_own_or_whatever_the_draft_holds(bench: Bench) -> None:

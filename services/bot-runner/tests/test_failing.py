@@ -11,8 +11,8 @@ import pytest
 from loquat_common.bus.port import Dead, Defer, Done, Outcome, Received
 from loquat_common.failpoints import FailpointError
 from loquat_embedded.postgres import Cluster
-from loquat_events.catalog import INBOX, OUTBOX
-from loquat_events.conversations import MessageQueued
+from loquat_events.catalog import CHANGES, INBOX, OUTBOX
+from loquat_events.conversations import ConversationChanged, MessageQueued
 from loquat_events.envelope import Event, Payload
 from loquat_sandbox import Measured
 
@@ -25,9 +25,9 @@ bot = Bot()
 
 @bot.fallback
 async def fails(ctx):
-    raise KeyError('drawer')
+    raise KeyError('drawer ' + ctx.secrets.get('api', ''))
 """
-MENDED = BROKEN.replace("raise KeyError('drawer')", "ctx.reply_text('mended')")
+MENDED = BROKEN.replace("raise KeyError('drawer ' + ctx.secrets.get('api', ''))", "ctx.reply_text('mended')")
 SORRY = {"on_failure": "apologise", "apology": "Sorry!"}
 PEOPLE = {"on_failure": "hand_over"}
 LAST = 2
@@ -79,6 +79,8 @@ async def test_the_conversation_is_flagged_with_the_run_that_failed_and_nothing_
     flagged, (last, _) = await conversation(bench), await bench.runs()
     assert (flagged["needs_attention"], flagged["attention_event"], str(flagged["attention_run"])) == (True, event.id, last["id"])
     assert (flagged["holder"], said(bench, event.id)) == ("bot", set())
+    told = [e.data for e in bench.broker.events(CHANGES) if isinstance(e.data, ConversationChanged)][-1]
+    assert (told.conversation_id, told.needs_attention, told.version) == (flagged["id"], True, 1)
     await bench.deploy(files={"bot.py": MENDED})
     assert await bench.say(text="next") == ["mended"]
     assert (await conversation(bench))["needs_attention"] is True, "that another message was answered helps nobody who wrote the first"
@@ -195,3 +197,27 @@ async def test_a_dead_letter_that_is_discarded_needs_no_attention_any_more(bench
     runner = await bench.project.service("bot-runner")
     await runner.fetch("SELECT * FROM loquat.begin_event($1, 'discarded', NULL, false, false)", element)
     assert (await conversation(bench))["needs_attention"] is False
+
+
+async def test_in_a_database_that_is_behind_a_failure_is_dead_and_a_message_is_answered_as_before(bench: Bench) -> None:
+    assert bench.project is not None
+    root = await bench.project.root()
+    for name in ("begin_event", "fail_event", "holder_of"):
+        await root.execute(f"ALTER FUNCTION loquat.{name} RENAME TO later_{name}")
+    try:
+        assert isinstance(await bench.take(bench.message(), LAST), Dead)
+        await bench.deploy(files={"bot.py": MENDED})
+        assert await bench.say() == ["mended"]
+        assert (await conversation(bench))["needs_attention"] is False
+    finally:
+        for name in ("begin_event", "fail_event", "holder_of"):
+            await root.execute(f"ALTER FUNCTION loquat.later_{name} RENAME TO {name}")
+
+
+@pytest.mark.promise("P8")
+async def test_what_is_kept_of_a_failure_in_the_projects_database_holds_none_of_its_words(bench: Bench) -> None:
+    await bench.good("PUT", "/secrets/api", {"value": "s3cr3t-of-anna"})
+    event = bench.message()
+    await bench.take(event, LAST)
+    kept = await row(bench, "SELECT l.kind, l::text || c::text AS all FROM loquat.failures AS l, public.conversations AS c")
+    assert (kept["kind"], "s3cr3t" in kept["all"], "drawer" in kept["all"]) == ("BotError", False, False)

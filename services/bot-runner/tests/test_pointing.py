@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from loquat_bot_runner.domain import pointing
 from loquat_bot_runner.domain.canary import Tally, verdict
 from loquat_bot_runner.domain.difference import difference
-from loquat_bot_runner.domain.gate import Loaded, objections
+from loquat_bot_runner.domain.configuration import Setting
+from loquat_bot_runner.domain.gate import Loaded, objections, overstated
 from loquat_bot_runner.domain.pointer import Choice, choose, needs_opening, share_of, versions
 from loquat_bot_runner.domain.pointing import CannotPoint, Here, Pointing
 from loquat_events.bots import BotDeployed, Canary, CanaryStep
@@ -129,6 +130,24 @@ def test_the_state_in_which_conversations_open_need_not_be_declared() -> None:
     assert [*objections(Loaded(()), {"unstructured": 5}, {}, {})] == []
     (found,) = objections(Loaded(("a",)), {"unstructured": 5, "a": 1, "b": 2}, {}, {})
     assert found.states == {"b": 2}
+
+
+@pytest.mark.promise("P4")
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (Loaded(tuple(map(str, range(501)))), "501 states; 500 are the limit"),
+        (Loaded(("x" * 61,)), "1 to 60 characters"),
+        (Loaded(("a\0b",)), "no NUL"),
+        (Loaded((), {"t": tuple(map(str, range(500)))}), "501 tables and columns"),
+        (Loaded((), {"": ()}), "1 to 63 characters"),
+        (Loaded((), settings={"k": Setting("k", "weird")}), "'k'"),
+        (Loaded((), settings={"k": Setting("k", "str", help="x" * 1001)}), "'k'"),
+    ],
+)
+def test_what_a_version_forges_of_itself_is_bounded(told: Loaded, words: str) -> None:
+    assert words in (overstated(told) or "")
+    assert overstated(Loaded(("a",), {"t": ("c",)}, {"k": Setting("k", "str")})) is None
 
 
 @given(

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from loquat_common.bus.port import Done
+from loquat_common.bus.port import Dead, Done, Retry
 from loquat_common.failpoints import FailpointError
 from loquat_embedded.postgres import Cluster
 from loquat_events.catalog import INBOX, OUTBOX
@@ -43,6 +43,12 @@ async def morning(ctx):
 @bot.schedule("* * * * *", name="dry")
 async def without_database(ctx):
     ctx.log.info("dry run")
+
+
+@bot.schedule("* * * * *")
+async def fails(ctx):
+    await ctx.memory.increment("never")
+    raise KeyError("drawer")
 """
 RUN = ("before_begin", "after_begin", "after_handler", "after_commit", "after_orders")
 
@@ -165,7 +171,7 @@ async def test_schedules_follow_the_deployment_whoever_dies_while_they_are_broug
             await bench.time.syncing.sync(bench.project_id)
     assert await bench.time.index.unscheduled() == []
     before = await listed(bench)
-    assert sorted(before) == ["dry", "morning"]
+    assert sorted(before) == ["dry", "fails", "morning"]
     shown = {k: v for k, v in before["morning"].items() if k != "next_due"}
     assert shown == {
         "name": "morning",
@@ -228,6 +234,32 @@ async def test_a_person_runs_a_schedule_that_is_off_once_a_key(bench: Bench) -> 
     await bench.bad("POST", "/schedules/dry/runs", code="invalid_request", Idempotency_Key="x" * 201)
 
 
+async def test_a_project_that_is_not_ready_is_brought_in_line_when_it_is_and_keeps_nobody_waiting(bench: Bench) -> None:
+    await bench.deploy(files=bot())
+    await bench.time.relist(state="creating")
+    assert await bench.time.syncing.once()
+    assert await bench.time.index.unscheduled() == [bench.project_id]
+    await bench.time.relist(state="ready")
+    assert await bench.time.syncing.once()
+    assert (await bench.time.index.unscheduled(), sorted(await listed(bench))) == ([], ["dry", "fails", "morning"])
+
+
+@pytest.mark.promise("P7")
+async def test_a_schedule_that_fails_is_tried_three_times_then_dead_and_leaves_nothing_behind(bench: Bench) -> None:
+    assert bench.project is not None
+    await deploy(bench, bot())
+    await bench.good("POST", "/schedules/fails/runs")
+    event = fired(bench, "fails")[-1]
+    outcomes = [type(await bench.take(event, attempts)) for attempts in range(3)]
+    assert outcomes == [Retry, Retry, Dead]
+    runs = await bench.runs(event=event.id)
+    assert [r["error"] for r in runs] == ["KeyError: 'drawer'"] * 3
+    root = await bench.project.root()
+    assert await root.fetchval("SELECT count(*) FROM loquat.bot_memories") == 0
+    assert dict(await root.fetchrow("SELECT accepted, open FROM loquat.ledger()") or {}) == {"accepted": 1, "open": 1}
+    assert await history(bench, "fails") == [(ANNA, None)]
+
+
 @pytest.mark.promise("P2")
 async def test_a_restored_database_is_brought_in_line_and_its_schedules_go_on(bench: Bench) -> None:
     assert bench.project is not None
@@ -240,13 +272,13 @@ async def test_a_restored_database_is_brought_in_line_and_its_schedules_go_on(be
     try:
         assert isinstance(await bench.take(event), Done)
         assert await history(bench, "morning") == [(None, "discarded")]
+        assert (sorted(await listed(bench)), await bench.time.syncing.once()) == (["fails", "morning"], True)
+        assert sorted(await listed(bench)) == ["dry", "fails", "morning"]
         await due(bench)
         (following,) = await fire(bench)
         assert isinstance(following.data, ScheduleFired)
         assert following.data.epoch == 2
-        assert await bench.time.index.unscheduled() == [bench.project_id]
-        assert await bench.time.syncing.sync(bench.project_id)
-        assert sorted(await listed(bench)) == ["dry", "morning"]
+        assert await bench.time.index.unscheduled() == []
     finally:
         await root.execute("UPDATE loquat.identity SET epoch = 1")
         await bench.time.relist(epoch=1)

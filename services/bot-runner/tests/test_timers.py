@@ -210,6 +210,16 @@ async def test_a_project_that_is_gone_leaves_no_row_and_one_that_is_not_ready_ke
     assert await index(bench) == 0
 
 
+async def test_of_a_person_who_is_forgotten_no_timer_is_left_in_the_index(bench: Bench) -> None:
+    await bench.say(text="ask")
+    conversation = await bench.pool.fetchval("SELECT (body->>'conversation_id')::uuid FROM due")
+    await bench.store.forget_timers("prj_another", [conversation])
+    await bench.store.forget_timers(bench.project_id, [uuid4()])
+    assert await index(bench) == 1
+    await bench.store.forget_timers(bench.project_id, [conversation])
+    assert await index(bench) == 0
+
+
 class Slowly:
     """An index that tells when it is asked."""
 

@@ -89,6 +89,15 @@ async def test_what_is_no_bot_is_refused_with_every_flaw_its_place_and_advice(be
     assert (await bench.good("GET", "/versions"))["items"] == []
 
 
+@pytest.mark.promise("P4")
+@pytest.mark.parametrize(("more", "file"), [({".": ""}, "."), ({"a": "", "a/b/c": ""}, "a/b/c"), ({"ü" * 128: ""}, "ü" * 128)])
+async def test_files_that_no_folder_can_hold_are_refused_before_a_worker_would_need_them(
+    bench: Bench, more: dict[str, str], file: str
+) -> None:
+    refused = await bench.bad("POST", "/versions", {"files": {**bot("x"), **more}}, code="bot_refused")
+    assert [(f["code"], f["file"]) for f in refused["flaws"]] == [("path", file)]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

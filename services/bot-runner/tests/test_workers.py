@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, cast
@@ -137,6 +138,64 @@ async def _written(shelf: Shelf, project: str) -> bool:
 
 async def _last(shelf: Shelf, line: str) -> bool:
     return shelf.lines["prj_loud"][-1] == line
+
+
+@pytest.mark.promise("P4")
+async def test_versions_that_do_not_load_keep_no_other_project_from_its_turn(workers: Workers) -> None:
+    before = processes()
+    hanging = [asyncio.create_task(workers.load(task("never", project="prj_never").project, "never")) for _ in range(8)]
+    await until(lambda: _more(before), "the first of them is loading")
+    assert (await workers.load(task("quick").project, "quick")).states == ()
+    assert len(processes() - before) == 1, "one at a time"
+    for one in hanging:
+        one.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+    assert processes() == before
+
+
+async def test_a_full_runner_ends_resting_workers_only(shelf: Shelf, sandbox: Sandbox, bundles: Path) -> None:
+    made = Workers(cast("Any", shelf), Bundles(shelf, bundles), housing(sandbox), most=2, idle=60, limit=5)
+    try:
+        for _ in range(3):
+            said = await asyncio.gather(*(made.call(task("quick", str(n), f"prj_{n}")) for n in range(6)))
+            assert [s["replies"][0]["text"] for s in said] == [str(n) for n in range(6)]
+    finally:
+        await made.close()
+
+
+@pytest.mark.promise("P2")
+async def test_a_lost_zygote_is_the_platforms_fault_for_whoever_was_starting_or_answering(workers: Workers) -> None:
+    """Else one accident would block every project that was starting until its next deployment."""
+    before = processes()
+    answering = asyncio.create_task(workers.call(task("slow", "30", "prj_slow")))
+    await until(lambda: _more(before), "one answers")
+    starting = asyncio.create_task(workers.call(task("never", project="prj_never")))
+    await until(lambda: _count(before, 2), "another starts")
+    zygote = cast("Any", workers)._housing._sandbox._zygote
+    if zygote is None:
+        pytest.skip("this machine has no level 1")
+    os.kill(zygote._now._process.pid, signal.SIGKILL)
+    for one in (starting, answering):
+        with pytest.raises(ProjectDatabaseAway):
+            await one
+    assert (await workers.call(task("quick")))["replies"][0]["text"] == "hi"
+
+
+async def _count(before: set[int], most: int) -> bool:
+    return len(processes() - before) == most
+
+
+class Impossible:
+    """A shelf with files that the disk does not take."""
+
+    async def files(self, _project: str, _version: str) -> dict[str, str]:
+        return {"a": "", "a/b": ""}
+
+
+async def test_files_that_cannot_be_unpacked_are_the_platforms_fault_and_leave_nothing(bundles: Path) -> None:
+    with pytest.raises(ProjectDatabaseAway):
+        await Bundles(Impossible(), bundles).of("prj", "v")
+    assert [p for p in bundles.rglob("*") if p.name != "prj"] == []
 
 
 class Provisioner:

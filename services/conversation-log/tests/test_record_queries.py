@@ -162,9 +162,10 @@ async def test_a_contact_comes_with_all_addresses_and_its_open_conversations(inb
     await desk.record(
         message("user_id:DE.1", "phone:+491", name="Anna", number="1"), message("user_id:DE.1", "username:anna", name="Anna", number="2")
     )
+    await desk.run(message("user_id:DE.1"), contact={"language": "de"})
     (listed,) = (await inbox.good(project, "contacts"))["items"]
     found = await inbox.good(project, f"contacts/{listed['id']}")
-    assert (found["name"], found["phone_number"]) == ("Anna", "+491")
+    assert (found["name"], found["phone_number"], found["language"], listed["language"]) == ("Anna", "+491", "de", "de")
     assert [(a["kind"], a["value"]) for a in found["addresses"]] == [("user_id", "DE.1"), ("phone", "+491"), ("username", "anna")]
     assert {c["number_id"] for c in found["open_conversations"]} == {"1", "2"}
 

@@ -34,8 +34,10 @@ from loquat_events.conversations import (
     MessageReceived,
     Outgoing,
     PersonUpdateReceived,
+    ScheduleFired,
     SendOrdered,
     StatusReceived,
+    TimerFired,
 )
 from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.projects import ProjectListed, ProjectState
@@ -188,7 +190,10 @@ def mixed(project: Project, conversations: dict[str, UUID]) -> list[AnyEvent]:
         number_id=NUMBER, addresses=(Address(kind="wa_id", value=PEOPLE[0]),), message=Outgoing(type="text", text="x"), ordered_by="u"
     )
     update = PersonUpdateReceived(number_id=NUMBER, field="calls", raw='{"event": "connect\\u0000"}')
-    return [*events, wrap(order, "order", project), wrap(update, "update", project)]
+    timer = TimerFired(timer_id=key("t"), name="t", conversation_id=conversations[PEOPLE[0]], contact_id=key("c"), due_at=NOON)
+    schedule = ScheduleFired(automation_id=key("a"), name="s", due_at=NOON)
+    timed = [wrap(timer, "timer", project), wrap(schedule, "schedule", project)]
+    return [*events, wrap(order, "order", project), wrap(update, "update", project), *timed]
 
 
 async def rows(project: Project) -> dict[str, list[str]]:
@@ -225,7 +230,7 @@ async def test_any_order_any_split_and_any_repetition_give_the_same_rows(log: Lo
     assert await log.handle(*events) == [Done()] * len(events)
     once, told = await rows(project), set(log.changes())
     assert len(once["messages"]) == 3 + 15 + 4
-    assert len(once["events"]) == 3 + 15 + 2
+    assert len(once["events"]) == 3 + 15 + 4
     assert len(once["receipts"]) == 1, "a status of a message that never came"
     for seed in range(12):
         dice = random.Random(seed)  # noqa: S311  (a die, no secret)

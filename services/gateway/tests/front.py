@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from aiohttp.test_utils import TestClient, TestServer
 from loquat_bot_runner.adapters import store as bot_runner
 from loquat_bot_runner.adapters.aside import Aside
+from loquat_bot_runner.adapters.deployments import Publisher
 from loquat_bot_runner.adapters.drafts import Drafts
 from loquat_bot_runner.adapters.pointers import Pointers
 from loquat_bot_runner.adapters.secrets import Secrets
@@ -107,6 +108,10 @@ class Records:
         """As bot-runner would."""
         return [contact]
 
+    async def conversations_of(self, _project: ProjectListed, contact: UUID) -> list[UUID]:
+        """As bot-runner would."""
+        return [contact]
+
     async def messages(self, *_asked: object) -> list[Any]:
         return []
 
@@ -129,6 +134,7 @@ class Records:
             "id": contact,
             "name": "Anna",
             "phone_number": "4915",
+            "language": "de",
             "attributes": {},
             "created_at": at,
             "updated_at": at,
@@ -210,7 +216,7 @@ class Front:
         self.moment[0] += timedelta(**by)
 
 
-def _owners(pools: dict[Service, Pool], directory: Directory, records: Records) -> tuple[Store, dict[Service, Api]]:
+def _owners(pools: dict[Service, Pool], directory: Directory, records: Records, broker: MemoryBroker) -> tuple[Store, dict[Service, Api]]:
     def auth(service: Service) -> Authenticate:
         return internal_auth(Verifier({"gateway": PUBLIC}, service))
 
@@ -219,7 +225,7 @@ def _owners(pools: dict[Service, Pool], directory: Directory, records: Records) 
     apis: dict[Service, Api] = {
         "provisioner": ProjectApi(store, {}, auth("provisioner")).api,
         "connector": NumberApi(Numbers(pools["connector"], ring), Accounts(pools["connector"]), 0, lambda: None, auth("connector")).api,
-        "bot-runner": _bots(pools["bot-runner"], directory, cast("Any", records), auth("bot-runner")),
+        "bot-runner": _bots(pools["bot-runner"], directory, cast("Any", records), broker, auth("bot-runner")),
         "conversation-log": RecordApi(cast("Any", records), directory, auth("conversation-log")).api,
         "schema-manager": SchemaApi(nothing, 0, auth("schema-manager")).api,
     }
@@ -231,13 +237,14 @@ def _owners(pools: dict[Service, Pool], directory: Directory, records: Records) 
     return store, apis
 
 
-def _bots(pool: Pool, directory: Directory, records: Any, authenticate: Authenticate) -> Api:
-    """bot-runner's, without bots and without a bus: what is kept is real."""
+def _bots(pool: Pool, directory: Directory, records: Any, broker: MemoryBroker, authenticate: Authenticate) -> Api:
+    """bot-runner's, without bots: what is kept is real."""
     nothing = cast("Any", None)
     versions, pointers, drafts = Versions(pool), Pointers(pool), Drafts(pool)
     shelf, api = Shelf(versions, drafts, Aside()), BotApi(records, nothing, directory, authenticate).api
     VersionsApi(versions, pointers, shelf).add_to(api)
-    DeploymentsApi(versions, pointers, nothing, nothing, nothing, shelf, directory).add_to(api)
+    publisher = Publisher(MemoryBus("bot-runner", broker), pointers, lambda: datetime.now(UTC))
+    DeploymentsApi(versions, pointers, publisher, nothing, nothing, shelf, directory).add_to(api)
     FilesApi(drafts).add_to(api)
     RunsApi(bot_runner.Store(pool)).add_to(api)
     bot_people.PeopleApi(bot_runner.Store(pool), records, directory).add_to(api)
@@ -260,7 +267,7 @@ async def open_front(platform: Platform, broker: MemoryBroker | None = None) -> 
     tasks = [asyncio.create_task(work) for work in (numbers.run(), table.run(), listed.run())]
     await table.caught_up()
     directory, records = Directory(table), Records()
-    store, apis = _owners(pools, directory, records)
+    store, apis = _owners(pools, directory, records, broker)
 
     def clock() -> datetime:
         return datetime.now(UTC) + moment[0]

@@ -101,7 +101,7 @@ async def test_nobody_without_the_scope_and_nobody_of_another_organization(front
 async def test_a_merged_contact_says_whom_it_is_and_an_erased_one_is_gone(front: Front) -> None:
     key = await front.key()
     status, shown = await front.ask(key, "GET", f"{PROJECT}/contacts/{MERGED}")
-    assert (status, shown["merged_into"]) == (200, str(B))
+    assert (status, shown["merged_into"], shown["language"]) == (200, str(B), "de")
     status, problem = await front.ask(key, "GET", f"{PROJECT}/contacts/{GONE}")
     assert (status, problem["code"]) == (410, "contact_erased")
 
@@ -153,6 +153,12 @@ async def test_an_erase_takes_the_persons_dead_letters_sends_and_lines_and_nobod
             person,
             f"of {name}",
         )
+        await front.pools["bot-runner"].execute(
+            "INSERT INTO due (project_id, id, kind, epoch, due_at, look_at, lane, body)"
+            " VALUES ('prj_1', $1, 'timer', 1, now(), now(), $2, jsonb_build_object('conversation_id', $1::uuid))",
+            person,
+            name,
+        )
     for recipient, name, state in (
         ("4915", "Anna", "accepted"),
         ("4915", "Anna", "queued"),
@@ -178,6 +184,7 @@ async def test_an_erase_takes_the_persons_dead_letters_sends_and_lines_and_nobod
     runner, connector = front.pools["bot-runner"], front.pools["connector"]
     assert [r["line"] for r in await runner.fetch("SELECT line FROM logs")] == ["about Bea"]
     assert [r["error"] for r in await runner.fetch("SELECT error FROM runs ORDER BY id")] == [None, "of Bea"]
+    assert [r["lane"] for r in await runner.fetch("SELECT lane FROM due")] == ["Bea"]
     sends = await connector.fetch("SELECT recipient, message::text, state, wamid FROM sends ORDER BY seq")
     assert [tuple(r) for r in sends] == [
         ("erased", "{}", "accepted", None),

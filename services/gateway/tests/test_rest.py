@@ -200,6 +200,7 @@ async def test_holding_handing_back_and_resolving_are_orders_in_the_contacts_own
     at = f"/v1/projects/prj_1/conversations/{here}"
     status, known = await front.ask(owner, "GET", at)
     assert (status, known["holder"], known["needs_attention"]) == (200, "bot", False)
+    ordered: dict[str, Any] = {}
     for _ in range(2):
         status, ordered = await front.ask(owner, "POST", f"{at}/hold", {"seconds": 60, "note": "mine"}, Idempotency_Key="one")
         assert status == 202

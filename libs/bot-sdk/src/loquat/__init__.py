@@ -28,6 +28,7 @@ from loquat.messages import (
 from loquat.replies import Reply, ReplyRefused
 from loquat.schedules import ScheduleContext
 from loquat.timers import Timer, TimerRefused
+from loquat.tools import Tool, ToolRefused, Tools
 from loquat.web import Answer, HttpFailed
 
 __all__ = [
@@ -64,6 +65,9 @@ __all__ = [
     "Text",
     "Timer",
     "TimerRefused",
+    "Tool",
+    "ToolRefused",
+    "Tools",
     "Unknown",
     "Video",
     "replies",

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, cast
 from loquat.messages import Choice, Json, Message, Text
 from loquat.rules import plain
 from loquat.timers import Timer, happened
+from loquat.values import NO_TEXT
 
 MOST_QUESTIONS: Final = 50
 """Questions of one handler."""
@@ -61,8 +62,8 @@ class Question:
     def __post_init__(self) -> None:
         if self.tries < 1:
             raise ValueError(f"tries is at least 1, not {self.tries}")
-        if self.key is not None and not 1 <= len(self.key) <= LONGEST_KEY:
-            raise ValueError(f"a question's key has 1 to {LONGEST_KEY} characters")
+        if self.key is not None and (not 1 <= len(self.key) <= LONGEST_KEY or NO_TEXT.search(self.key)):
+            raise ValueError(f"a question's key has 1 to {LONGEST_KEY} characters, and no U+0000 or half a character")
 
     def heard(self, message: Message) -> str | None:
         """The answer in a message: a text, or the id of what was chosen; None: it is none."""
@@ -125,7 +126,8 @@ class Asks:
         if isinstance(event, Timer):
             self.first = {"id": str(event.id), "timer": {"name": event.name, "data": event.data, "due_at": event.due_at.isoformat()}}
         else:
-            said = {"type": event.type, "text": event.text, "content": event.content}
+            burst = {"texts": list(event.texts)} if isinstance(event, Text) and len(event.texts) > 1 else {}
+            said = {"type": event.type, "text": event.text, "content": event.content, **burst}
             self.first = {"id": str(event.id), **said, "wamid": event.wamid, "reply_to": event.reply_to}
 
     async def answer(self, question: Question) -> tuple[Literal["answered", "asked", "again"], Any]:

@@ -11,10 +11,11 @@ from loquat.config import MISSING, MOST_SETTINGS, Setting, setting
 from loquat.context import LONGEST_STATE, Context
 from loquat.handlers import Function, Once, check, checked_name, where
 from loquat.handlers import name as named
-from loquat.messages import ButtonReply, Choice, ListReply, Message
+from loquat.messages import ButtonReply, Choice, ListReply, Message, Text
 from loquat.rules import LONGEST_WORDS, Chosen, ChosenFrom, Command, Declared, Heard, Kind, Pattern, Rule, Trigger, Words, plain
 from loquat.schedules import MOST_SCHEDULES, CatchUp, Schedule, ScheduleHandler, schedule
 from loquat.timers import LONGEST_NAME as LONGEST_TIMER
+from loquat.tools import MOST_TOOLS, Tool, tool
 
 Handler = Callable[[Context], Awaitable[None]]
 ErrorHandler = Callable[[Context, Exception], Awaitable[None]]
@@ -26,6 +27,9 @@ INITIAL: Final = "unstructured"
 States = str | Sequence[str] | None
 _COMMAND: Final = re.compile(r"[\w-]{1,60}")
 _LONGEST_ID: Final = 256
+SHORTEST_BURST: Final = 0.2
+LONGEST_BURST: Final = 10.0
+"""Seconds. What people order for the conversation meanwhile waits behind a burst."""
 LONGEST_NAME: Final = 63
 """Bytes of a table's name, or a column's: PostgreSQL's own limit."""
 _MOST_NEEDED: Final = 500  # names that a bot needs: they must fit in a frame
@@ -34,6 +38,7 @@ H = TypeVar("H", bound=Handler)
 E = TypeVar("E", bound=ErrorHandler)
 W = TypeVar("W", bound=Middleware)
 S = TypeVar("S", bound=ScheduleHandler)
+L = TypeVar("L", bound=Callable[..., Awaitable[Any]])
 P = TypeVar("P", bound=Callable[Concatenate[Context, ...], Awaitable[None]])
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -81,6 +86,7 @@ class Bot:
         self.settings: dict[str, Setting] = {}
         self.timers: dict[str, Handler] = {}
         self.schedules: dict[str, Schedule] = {}
+        self.tools: dict[str, Tool] = {}
         self._once, self._order = Once(), count()
 
     def state(self, name: str) -> Callable[[H], H]:
@@ -112,6 +118,16 @@ class Bot:
         if not (isinstance(kind, type) and issubclass(kind, Message)):  # pyright: ignore[reportUnnecessaryIsInstance]  (bots are often not typed)
             raise TypeError(f"@bot.on takes a kind of message, such as loquat.Image, not {kind!r}")
         return self._finding([Kind(kind)], state, f"ctx, {kind.__name__.lower()}")
+
+    def on_text(self, *, burst: float = 0.0, state: States = None) -> Finding[Text]:
+        """Texts, as `@bot.on(Text)`. With `burst`, texts that follow each other are one call, when so many seconds have passed without another.
+
+        People write in several messages what is one. `ctx.event.texts` has them in order, `ctx.event.text` all of them, a line each. What a
+        narrower rule takes, and what is no text, ends a burst; so does ten times the window.
+        """
+        if not (isinstance(burst, int | float) and (burst == 0 or SHORTEST_BURST <= burst <= LONGEST_BURST)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"burst is {SHORTEST_BURST} to {LONGEST_BURST} seconds, not {burst!r}")
+        return self._finding([Kind(Text)], state, "ctx, text", burst=float(burst))
 
     def button(self, *ids: str, prefix: str | None = None, state: States = None) -> Finding[str]:
         """Taps on buttons with these ids; or with ids that begin with `prefix`: the handler may take the rest of the id, else the id itself."""
@@ -224,6 +240,19 @@ class Bot:
 
         return add
 
+    def tool(self, function: L) -> L:
+        """A function that a language model, or a person, may call by name: `async def free_tables(ctx: Context, day: date, people: int = 2) -> list[str]`.
+
+        Its parameters' types become a JSON schema, its docstring what it is for (`Args:` describes parameters). Types are those that JSON can give:
+        str, int, float, bool, date, datetime, UUID, Decimal, Literal, enums, lists, dicts, dataclasses, and any of them or None. `ctx.tools` calls it.
+        """
+        if len(self.tools) >= MOST_TOOLS:
+            raise ValueError(f"{where(function)}: a bot has at most {MOST_TOOLS} tools")
+        made = tool(function)
+        self._once.take(("tool", made.name), f"the tool {made.name!r} is there", function)
+        self.tools[made.name] = made
+        return function
+
     def needs(self, table: str, columns: Sequence[str] = ()) -> None:
         """A table that the bot cannot do without, and columns of it: a deployment is refused while they are not there.
 
@@ -269,6 +298,7 @@ class Bot:
             *(Declared.of("on entering", s, h) for s, h in self._entering.items()),
             *(Declared.of(f'timer "{n}"', None, h) for n, h in self.timers.items()),
             *(Declared.of(str(s), None, s.handler) for s in self.schedules.values()),
+            *(Declared.of("tool", None, t.function) for t in self.tools.values()),
             *(Declared.of(when, None, h) for when, h in single if h is not None),
         ]
 
@@ -284,6 +314,16 @@ class Bot:
         """What is to be done on entering a state."""
         return self._entering.get(state)
 
+    @property
+    def gathers(self) -> bool:
+        """Whether there are bursts to be gathered."""
+        return any(rule.burst for rule in self._rules)
+
+    def rule(self, message: Message, state: str) -> Rule | None:
+        """The rule that takes a message."""
+        heard = Heard.of(message)
+        return next((rule for rule in self._rules if rule.fits(heard, state) is not None), None)
+
     def find(self, message: Message, state: str) -> tuple[Function, tuple[Any, ...], dict[str, Any]] | None:
         """The handler of a message in a state, and what it is called with besides the context."""
         heard = Heard.of(message)
@@ -293,10 +333,10 @@ class Bot:
         handler = self.handler(state)
         return None if handler is None else (handler, (), {})
 
-    def _finding(self, triggers: Sequence[Trigger], state: States, shape: str) -> Any:
+    def _finding(self, triggers: Sequence[Trigger], state: States, shape: str, *, burst: float = 0.0) -> Any:
         def add(handler: Function) -> Function:
             takes = check(handler, shape, "ctx") == 0
-            self._add(triggers, state, handler, takes=takes)
+            self._add(triggers, state, handler, takes=takes, burst=burst)
             return handler
 
         return add
@@ -309,13 +349,13 @@ class Bot:
 
         return add
 
-    def _add(self, triggers: Sequence[Trigger], state: States, handler: Function, *, takes: bool) -> None:
+    def _add(self, triggers: Sequence[Trigger], state: States, handler: Function, *, takes: bool, burst: float = 0.0) -> None:
         states = [None] if state is None else [_state(s) for s in ([state] if isinstance(state, str) else state)]
         for trigger in triggers:
             for each in states:
                 inside = f" in the state {each!r}" if each is not None else ""
                 self._once.take((trigger, each), f"{trigger}{inside} has a handler", handler)
-                self._rules.append(Rule(trigger, each, next(self._order), handler, takes))
+                self._rules.append(Rule(trigger, each, next(self._order), handler, takes, burst))
         self._rules.sort(key=lambda rule: rule.precedence)
 
 

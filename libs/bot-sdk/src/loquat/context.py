@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar, overload
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from loquat import replies
 from loquat.asking import Asks, NoAnswer, Question, Waiting, seconds
+from loquat.bursts import Following
 from loquat.config import Config, Secrets
 from loquat.contact import Contact
 from loquat.database import Database
@@ -18,6 +19,7 @@ from loquat.memory import Memory
 from loquat.messages import Message
 from loquat.outside import Outside
 from loquat.timers import Timers
+from loquat.tools import Tool, Tools
 from loquat.values import NO_TEXT
 from loquat.web import Http
 
@@ -68,6 +70,7 @@ class Means:
     http: Http
     config: Config = field(default_factory=lambda: Config({}, {}))
     secrets: Secrets = field(default_factory=lambda: Secrets({}))
+    tools: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
 
 
 class Watching(RuntimeError):
@@ -84,6 +87,7 @@ class Manner:
     observing: bool = False
     join_texts: bool = False
     asks: Asks | None = None
+    following: Following | None = None
 
 
 class Context:
@@ -107,16 +111,22 @@ class Context:
     ) -> None:
         self.manner = manner or Manner()
         self._hold: dict[str, Any] | None = None
+        self.joins: tuple[UUID, ...] = ()
         self.timers = timers or Timers(now)
         self.event, self.contact, self.conversation = event, contact, conversation
         self.db, self.log, self.now = database, log, now
         self.memory, self.pool, self.http = means.memory, means.pool, means.http
-        self.config, self.secrets = means.config, means.secrets
+        self.config, self.secrets, self._tools = means.config, means.secrets, means.tools
         self._state, self._next = state, state
         self._entered = True
         self._replies: list[replies.Reply] = []
         self._bytes = 0
         self._ends = False
+
+    @property
+    def tools(self) -> Tools:
+        """The bot's tools, to be listed and called."""
+        return Tools(self._tools, self)
 
     @property
     def state(self) -> str:
@@ -261,6 +271,7 @@ class Context:
         return {
             "replies": self._said(),
             **({"hold": self._hold} if self._hold is not None else {}),
+            **self._joined(),
             **({"state": self._next} if self._next != self._state else {}),
             **({"end": True} if self._ends else {}),
             **({"contact": changes} if changes else {}),
@@ -276,7 +287,10 @@ class Context:
         notes = self.manner.asks.notes if self.manner.asks is not None else None
         if notes is not None and self._bytes + len(json.dumps(notes)) > _LARGEST:
             raise replies.ReplyRefused(f"the replies and what is kept of the question have more than {_LARGEST} bytes together")
-        return {"replies": self._said(), **({"ask": notes} if notes is not None else {})}
+        return {"replies": self._said(), **({"ask": notes} if notes is not None else {}), **self._joined()}
+
+    def _joined(self) -> dict[str, Any]:
+        return {"joins": [str(i) for i in self.joins]} if self.joins else {}
 
     def _said(self) -> list[dict[str, Any]]:
         return [reply.wire() for reply in (replies.joined(self._replies) if self.manner.join_texts else self._replies)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 from uuid import UUID
 
@@ -33,9 +33,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Text(Message):
-    """A text that somebody typed."""
+    """A text that somebody typed. Of a burst (`@bot.on_text(burst=...)`) `texts` are its texts in order, and `text` has a line for each."""
 
     text: str
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ def read(event: Mapping[str, Any]) -> Message:
     content: Json = event.get("content") or {}
     base = (UUID(event["id"]), str(event["type"]), event.get("text"), content, event.get("wamid"), event.get("reply_to"))
     try:
-        return _READERS[base[1]](base, content)
+        message = _READERS[base[1]](base, content)
+        return replace(message, texts=tuple(event["texts"])) if isinstance(message, Text) and "texts" in event else message
     except (KeyError, TypeError, ValueError, AttributeError):
         return Unknown(*base)
 
@@ -168,7 +170,8 @@ _PLAIN: Final[dict[_Plain, type[Image | Video]]] = {"image": Image, "video": Vid
 
 
 def _text(base: _Base, _content: Json) -> Message:
-    return Text(*base[:2], _string(base[2]), *base[3:])
+    text = _string(base[2])
+    return Text(*base[:2], text, *base[3:], (text,))
 
 
 def _interactive(base: _Base, content: Json) -> Message:

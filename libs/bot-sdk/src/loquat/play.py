@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from loquat.asking import NoAnswer, Waiting
 from loquat.bot import Bot, Middleware, Next
+from loquat.bursts import NotYet, gathered
 from loquat.context import Context, Manner
 from loquat.database import DatabaseAway, Superseded
 from loquat.handlers import name
@@ -54,7 +55,9 @@ async def play(bot: Bot, begin: Callable[[], Context], version: int, report: Cal
             raise
         failed = error
     await context.db.close()  # what the handler wrote is gone before its apology begins
-    context = begin()
+    burst, context = context, begin()
+    if burst.joins:
+        context.event, context.joins = burst.event, burst.joins
     context.manner = Manner(join_texts=context.manner.join_texts)
     played = await _committed(context, version, bot.error_handler(context, failed))
     report(failed)
@@ -75,6 +78,8 @@ async def _committed(context: Context | ScheduleContext, version: int, act: Awai
     this = context.event.id
     try:
         await act
+    except NotYet as more:
+        return Played({"replies": [], "later": more.seconds}, recorded=False, asks=True)
     except Waiting:
         return Played(context.question() if isinstance(context, Context) else context.result(), recorded=False, asks=True)
     except NoAnswer as ended:
@@ -95,6 +100,9 @@ async def _handle(bot: Bot, context: Context) -> None:
             await bot.observer(context)
         return
     _resume(context)
+    if context.manner.asks is None or context.manner.asks.arrived is None:
+        state = context.state
+        context.event, context.joins = gathered(lambda message: bot.rule(message, state), context.event, context.manner.following)
 
     async def handler() -> None:
         await _called(bot, context)
@@ -111,7 +119,7 @@ def _resume(context: Context) -> None:
     if (original := asks.original) is not None and context.state == asks.state:
         context.event = original
     else:
-        asks.forget(gone=asks.gone or original is not None)
+        asks.forget(gone=asks.gone)  # something else has moved the conversation meanwhile
     asks.state = context.state
 
 

@@ -42,6 +42,7 @@ class Call(msgspec.Struct, tag="call", frozen=True):
     observing: bool = False
     join_texts: bool = False
     ask: dict[str, Any] | None = None
+    following: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"Call(id={self.id}, event={self.event.get('id')!r})"
@@ -88,8 +89,16 @@ class Scheduled(msgspec.Struct, frozen=True):
     handler: str
 
 
+class Tool(msgspec.Struct, frozen=True):
+    """A tool that the bot declares, with a JSON schema of its parameters."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """Worker: the bot is loaded; these are the states, handlers, keys of configuration and schedules it declares, and the tables it needs."""
+    """Worker: the bot is loaded; this is what it declares: states, handlers, keys of configuration, schedules, tools, and the tables it needs."""
 
     states: list[str]
     handlers: list[Declared] = []
@@ -97,6 +106,8 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     settings: list[Setting] = []
     schedules: list[Scheduled] = []
     observes: bool = False
+    tools: list[Tool] = []
+    gathers: bool = False
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):

@@ -158,6 +158,8 @@ class Rule:
     order: int
     handler: Function
     takes: bool
+    burst: float = 0.0
+    """Seconds of quiet that end a burst of texts, which is one call; 0: each text is one."""
 
     @property
     def precedence(self) -> tuple[int, bool, int, int]:

@@ -15,6 +15,7 @@ from cronsim import CronSim, CronSimError
 from loquat import replies
 from loquat.context import Log, Means
 from loquat.database import Database
+from loquat.tools import Tools
 
 CatchUp = Literal["skip", "once", "all"]
 MOST_SCHEDULES: Final = 50
@@ -59,9 +60,14 @@ class ScheduleContext:
     def __init__(self, event: Due, database: Database, log: Log, now: datetime, means: Means) -> None:
         self.event, self.db, self.log, self.now = event, database, log, now
         self.memory, self.pool, self.http = means.memory, means.pool, means.http
-        self.config, self.secrets = means.config, means.secrets
+        self.config, self.secrets, self._tools = means.config, means.secrets, means.tools
         self._sends: list[tuple[UUID, replies.Reply]] = []
         self._bytes = 0
+
+    @property
+    def tools(self) -> Tools:
+        """The bot's tools, to be listed and called."""
+        return Tools(self._tools, self)
 
     @property
     def sends(self) -> tuple[tuple[UUID, replies.Reply], ...]:

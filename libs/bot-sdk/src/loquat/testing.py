@@ -350,6 +350,7 @@ class BotTester:
             Http(lambda request: answered(self.http, request)),
             Config(self.bot.settings, json.loads(json.dumps(self.config))),
             Secrets(self.secrets),
+            self.bot.tools,
         )
 
     def _commit(self, played: Played, replies: tuple[Reply, ...]) -> tuple[Reply, ...]:

@@ -14,6 +14,7 @@ import asyncpg
 
 from loquat import protocol
 from loquat.asking import Asks
+from loquat.bursts import Following
 from loquat.config import Config, Secrets
 from loquat.contact import Contact
 from loquat.context import Context, Conversation, Log, Manner, Means
@@ -98,7 +99,8 @@ class Worker:
             protocol.Scheduled(_fit(s.name), s.expression, s.tz, s.catch_up, _fit(name(s.handler))[:_LONGEST_SHOWN])
             for s in bot.schedules.values()
         ]
-        return protocol.Ready(bot.states, declared, needs, settings, schedules, bot.observer is not None)
+        tools = [protocol.Tool(t.name, t.description, t.parameters) for t in bot.tools.values()]
+        return protocol.Ready(bot.states, declared, needs, settings, schedules, bot.observer is not None, tools, bot.gathers)
 
     async def _call(self, call: protocol.Call) -> None:
         opened: list[Database] = []
@@ -147,7 +149,7 @@ class Worker:
         )
         where = Conversation(UUID(conversation["id"]), conversation["number_id"])
         log, means, timers = self._log_of(call), self._means(call, cells), Timers(now, conversation.get("timers"))
-        manner = Manner(call.observing, call.join_texts, Asks.of(call.ask, event))
+        manner = Manner(call.observing, call.join_texts, Asks.of(call.ask, event), Following.of(call.following))
         return Context(event, who, where, call.state, database, log, now, means, timers, manner)
 
     def _of_schedule(self, call: protocol.Call, database: Database) -> ScheduleContext:
@@ -162,6 +164,7 @@ class Worker:
             Http(self._client.send),
             Config(self._bot.settings, call.config),
             Secrets(call.secrets),
+            self._bot.tools,
         )
 
     def _log_of(self, call: protocol.Call) -> Log:

@@ -1,7 +1,7 @@
 """Runs code that nobody trusts: workers forked in milliseconds, behind walls that the kernel keeps."""
 
 from loquat_sandbox.client import Zygote
-from loquat_sandbox.confined import Confined, Confinement
+from loquat_sandbox.confined import WITH_ITS_ZYGOTE, Confined, Confinement
 from loquat_sandbox.incarnation import ConfinementFailed, ZygoteLost
 from loquat_sandbox.levels import Level
 from loquat_sandbox.limits import Limits
@@ -10,6 +10,7 @@ from loquat_sandbox.sandbox import Process, Sandbox
 from loquat_sandbox.users import UsersSpent
 
 __all__ = [
+    "WITH_ITS_ZYGOTE",
     "Confined",
     "Confinement",
     "ConfinementFailed",

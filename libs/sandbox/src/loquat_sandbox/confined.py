@@ -23,7 +23,8 @@ from loquat_sandbox.levels import Level
 from loquat_sandbox.limits import Limits
 
 _END_LIMIT: Final = 5.0  # seconds for the kernel to end what got SIGKILL; 2 ms is usual
-_NO_STATUS: Final = "it ended with its zygote"
+WITH_ITS_ZYGOTE: Final = "it ended with its zygote"
+"""How a worker ended that nobody saw end: the platform's doing, not its own."""
 
 
 class Confinement(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +50,7 @@ class Ending:
     def tell(self, status: int | None) -> None:
         """Of its wait status; None: nobody knows it."""
         if not self.how.done():
-            self.how.set_result(_NO_STATUS if status is None else said(os.waitstatus_to_exitcode(status)))
+            self.how.set_result(WITH_ITS_ZYGOTE if status is None else said(os.waitstatus_to_exitcode(status)))
             for run in self.left:
                 run()
 

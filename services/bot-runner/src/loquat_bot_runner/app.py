@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from loquat_common import metrics
 from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.factory import open_bus
-from loquat_common.bus.port import Bus
+from loquat_common.bus.port import Bus, Table
 from loquat_common.client import InternalClient
 from loquat_common.crypto import KeyRing
 from loquat_common.db import ProjectPools, as_service
@@ -96,27 +96,16 @@ async def serve(settings: Settings) -> None:
         policies = Policies(service.pool)
         workers = _workers(settings, life, sandbox, store, Credentials(provisioner), deployed, policies)
         gate, index = Gate(workers, Usage(pools), Versions(service.pool)), DueIndex(service.pool)
-        firing, syncing = _clockwork(life, service, gate, index, pools, directory, bus, failpoints)
-        syncing.listens(directory_table, deployments)
+        firing, syncing = _clockwork(life, service, gate, index, pools, directory, (directory_table, deployments), bus, failpoints)
         timed = Timed(index, runs, bus, failpoints, _now, store.log, firing.nearer)
         inbox = Inbox(runs, workers, store, directory, deployed, bus, failpoints, _now, secrets, timed)
         subscription = bus.subscribe("bot-runner", [INBOX], inbox.handle)
         deployed.guards(subscription)
         service.follow(life, "inbox", subscription)
-        publisher = Publisher(bus, Pointers(service.pool), _now)
-        canaries = Canaries(service.pool, Pointers(service.pool), publisher, deployed.suspects)
-        life.spawn("untold deployments", publisher.run())
-        life.spawn("canaries", canaries.run())
-        life.spawn("retention", Retention(store, Versions(service.pool), settings.runs_days).run())
+        publisher, canaries = _deployments(life, service, bus, deployed)
         letters = DeadLetters(service.pool)
-
-        async def forget(project: str) -> None:
-            await bus.remove(DEPLOYMENTS, project=project, lane="bot")
-            await letters.forget(project)
-            await policies.forget(project)
-            await store.forget(project)
-
-        life.spawn("departures", Departures(directory_table, store.projects, forget).run())
+        life.spawn("retention", Retention(store, Versions(service.pool), settings.runs_days).run())
+        life.spawn("departures", _departures(directory_table, bus, letters, policies, store).run())
         api = BotApi(runs, letters, directory, internal_auth(Verifier(settings.trusted_keys, "bot-runner")))
         for part in _bots(service, gate, publisher, canaries, store, policies, directory):
             part.add_to(api.api)
@@ -149,15 +138,38 @@ def _clockwork(
     index: DueIndex,
     pools: ProjectPools,
     directory: Directory,
+    tables: tuple[Table, Table],
     bus: Bus,
     failpoints: Failpoints,
 ) -> tuple[Firing, Syncing]:
-    """What fires timers and schedules, and what keeps schedules in line with deployments."""
+    """What fires timers and schedules, and what keeps schedules in line with deployments. `tables`: of projects, of deployments."""
     firing = Firing(index, directory, bus, failpoints, _now)
     syncing = Syncing(index, Automations(pools), Pointers(service.pool), gate, directory, failpoints, _now, firing.nearer)
+    syncing.listens(*tables)
     life.spawn("timers", firing.run())
     life.spawn("schedules", syncing.run())
     return firing, syncing
+
+
+def _deployments(life: Lifecycle, service: Service, bus: Bus, deployed: Deployed) -> tuple[Publisher, Canaries]:
+    """What tells of deployments, and what ends those on trial."""
+    publisher = Publisher(bus, Pointers(service.pool), _now)
+    canaries = Canaries(service.pool, Pointers(service.pool), publisher, deployed.suspects)
+    life.spawn("untold deployments", publisher.run())
+    life.spawn("canaries", canaries.run())
+    return publisher, canaries
+
+
+def _departures(projects: Table, bus: Bus, letters: DeadLetters, policies: Policies, store: Store) -> Departures:
+    """What drops all of a project that is gone."""
+
+    async def forget(project: str) -> None:
+        await bus.remove(DEPLOYMENTS, project=project, lane="bot")
+        await letters.forget(project)
+        await policies.forget(project)
+        await store.forget(project)
+
+    return Departures(projects, store.projects, forget)
 
 
 def _bots(

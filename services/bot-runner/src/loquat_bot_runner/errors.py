@@ -9,8 +9,9 @@ class CallFailed(Exception):
     """A call of bot code did not succeed."""
 
     def __init__(self, error: str, trace: str = "") -> None:
+        error, self.trace = (text.replace("\0", "") for text in (error, trace))  # the bot's own words: no database keeps that character
         super().__init__(error)
-        self.error, self.trace = error, trace
+        self.error = error
         self.run: UUID | None = None
         """The row that tells of it."""
 

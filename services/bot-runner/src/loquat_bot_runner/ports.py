@@ -43,6 +43,8 @@ class Begun:
     conduct: Conduct = field(default_factory=Conduct)
     ask: dict[str, Any] | None = None
     """The bot's own notes of a question that this message answers."""
+    following: dict[str, Any] | None = None
+    """Of a bot that gathers bursts: how long ago this message came, and which messages came after it."""
     holder: dict[str, Any] | None = None
     """Who holds the conversation of an event that is over."""
 
@@ -79,14 +81,16 @@ class Runs(Protocol):
         age: timedelta | None = None,
         redriven: bool = False,
         observes: bool = False,
+        gathers: bool = False,
     ) -> Begun:
         """One round trip before a handler.
 
-        `age` is a message's, which may be too old to be answered; None: that is no matter. `observes`: the bot may want to see what people hold.
+        `age` is a message's, which may be too old to be answered; None: that is no matter. `observes`: the bot may want to see what people hold;
+        `gathers`: and texts that follow each other in one call.
         """
         ...
 
-    async def fail(self, project: ProjectListed, event: UUID, run: UUID | None, reason: str) -> Failed | None:
+    async def fail(self, project: ProjectListed, event: UUID, run: UUID | None, kind: str) -> Failed | None:
         """What the project wants to follow when the bot has failed for good, made true once; None: its database is not brought forward yet."""
         ...
 
@@ -123,6 +127,7 @@ class Task:
     observing: bool = False
     join_texts: bool = False
     ask: dict[str, Any] | None = None
+    following: dict[str, Any] | None = None
 
 
 class Loads(Protocol):
@@ -143,6 +148,10 @@ class Bots(Protocol):
 
     def observes(self, project: str) -> bool:
         """Whether a version in use may want to see what people hold: false only where all of them are known not to."""
+        ...
+
+    def gathers(self, project: str) -> bool:
+        """Whether a version in use may want texts that follow each other in one call: likewise."""
         ...
 
     async def call(self, task: Task) -> dict[str, Any]:

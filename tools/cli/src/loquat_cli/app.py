@@ -23,7 +23,23 @@ _GROUPS: Final = {
     "number": ("WhatsApp numbers of projects.", ("connect", "list")),
     "bot": (
         "Bots: make, check and test them here; save them as drafts and versions, deploy them to projects, and see what they do.",
-        ("init", "check", "test", "deploy", "rollback", "promote", "stop", "testers", "versions", "diff", "push", "pull", "logs", "runs"),
+        (
+            "init",
+            "check",
+            "test",
+            "run",
+            "deploy",
+            "rollback",
+            "promote",
+            "stop",
+            "testers",
+            "versions",
+            "diff",
+            "push",
+            "pull",
+            "logs",
+            "runs",
+        ),
     ),
     "cluster": ("PostgreSQL clusters of an installation in production.", ("upgrade",)),
     "dead": (
@@ -39,6 +55,7 @@ _ELSEWHERE: Final = {
         **dict.fromkeys(("deploy", "rollback", "promote", "stop", "testers"), "botdeploy"),
         **dict.fromkeys(("versions", "diff"), "botversions"),
         **dict.fromkeys(("push", "pull"), "botdraft"),
+        "run": "botrun",
         **dict.fromkeys(("logs", "runs"), "botlogs"),
     }
 }

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from loquat_bot_runner.errors import DoesNotStart
+from loquat_common.logs import get_logger
+
+from loquat_bot_runner.errors import DoesNotStart, ProjectDatabaseAway
 
 
 class Files(Protocol):
@@ -31,18 +33,35 @@ class Bundles:
 
         Raises:
             DoesNotStart: there is no such version.
+            ProjectDatabaseAway: it cannot be unpacked: the platform's fault, and logged.
         """
         folder = self._folder / project / version
         if not folder.exists():
             files = await self._store.files(project, version)
             if files is None:
                 raise DoesNotStart(f"there is no version {version[:12]}")
-            await asyncio.to_thread(_unpack, files, folder)
+            try:
+                await asyncio.to_thread(_unpack, files, folder)
+            except OSError as error:  # a full disk, say
+                get_logger().error("bot.not_unpacked", project=project, version=version[:12], error=error.strerror)
+                raise ProjectDatabaseAway("the platform could not unpack the bot") from None
         return folder
 
 
 def _unpack(files: Mapping[str, str], folder: Path) -> None:
     making = folder.with_name(f"{folder.name}.{time.monotonic_ns()}")
+    try:
+        _write(files, making)
+    except OSError:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    try:
+        making.rename(folder)
+    except OSError:
+        shutil.rmtree(making)  # another task was first; the content is the same
+
+
+def _write(files: Mapping[str, str], making: Path) -> None:
     for path, content in files.items():
         target = making / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +69,3 @@ def _unpack(files: Mapping[str, str], folder: Path) -> None:
         target.chmod(0o444)
     for made in (making, *(p for p in making.rglob("*") if p.is_dir())):
         made.chmod(0o755)
-    try:
-        making.rename(folder)
-    except OSError:
-        shutil.rmtree(making)  # another task was first; the content is the same

@@ -48,18 +48,17 @@ class Canaries:
         found = {r["version"]: Tally(r["events"], r["failed"]) for r in rows}
         return found.get(pair[0], Tally(0, 0)), found.get(pair[1], Tally(0, 0))
 
-    async def look(self, project: str, reason: str | None = None) -> bool:
-        """Stops the project's canary if it does worse, or for a reason that is known; whether it did."""
+    async def look(self, project: str, version: str, reason: str | None = None) -> bool:
+        """Stops the project's canary if it does worse, or for a reason that is known; whether it did. `version` is what failed: no other pays for it."""
         current = await self._pointers.current(project)
-        if current is None or current.canary is None:
+        if current is None or current.canary is None or current.canary.version != version:
             return False
         why = reason or verdict(*await self.tallies(current))
         if why is None:
             return False
-        canary = current.canary.version
 
         def step(now: Here | None, _at: datetime) -> Pointing:
-            if now is None or now.canary is None or now.canary.version != canary:
+            if now is None or now.canary is None or now.canary.version != version:
                 raise CannotPoint("no_canary", "a person was quicker")
             return stopped(now)
 
@@ -67,7 +66,7 @@ class Canaries:
             await self._pointers.move(project, "stop", step, by=ITSELF, message=f"The canary was stopped: {why}"[:500])
         except CannotPoint:
             return False
-        get_logger().warning("canary.stopped", project=project, version=canary[:12])
+        get_logger().warning("canary.stopped", project=project, version=version[:12])
         await self._publisher.publish(project)
         return True
 
@@ -75,13 +74,13 @@ class Canaries:
         """Looks after each failure, for ever; sleeps while nothing fails."""
         while True:
             taken = await self._suspects.take()
-            for project, reason in taken.items():
+            for (project, version), reason in taken.items():
                 try:
-                    await self.look(project, reason)
+                    await self.look(project, version, reason)
                 except Exception as error:
                     if not isinstance(error, BusUnavailable) and not is_gone(error):
                         raise
                     get_logger().warning("canary.not_looked_at", error=type(error).__name__)
-                    self._suspects.note(project, reason)
+                    self._suspects.note(project, version, reason)
                     await asyncio.sleep(_AGAIN)
             await asyncio.sleep(_BREATH)

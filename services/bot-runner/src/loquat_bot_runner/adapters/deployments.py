@@ -64,18 +64,18 @@ class Deployed:
 
 
 class Suspects:
-    """Projects whose canary has failed since somebody looked: each once, however often it fails."""
+    """Versions on trial, by project, that have failed since somebody looked: each once, however often it fails."""
 
     def __init__(self) -> None:
-        self._noted: dict[str, str | None] = {}
+        self._noted: dict[tuple[str, str], str | None] = {}
         self._some = asyncio.Event()
 
-    def note(self, project: str, reason: str | None = None) -> None:
+    def note(self, project: str, version: str, reason: str | None = None) -> None:
         """A canary failed. With a reason, it cannot do anything else."""
-        self._noted[project] = reason or self._noted.get(project)
+        self._noted[project, version] = reason or self._noted.get((project, version))
         self._some.set()
 
-    async def take(self) -> dict[str, str | None]:
+    async def take(self) -> dict[tuple[str, str], str | None]:
         """Those noted, with the reason; waits until there are any."""
         await self._some.wait()
         self._some.clear()

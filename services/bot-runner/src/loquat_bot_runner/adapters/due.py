@@ -85,13 +85,26 @@ class DueIndex:
         """Something is about to change: whoever is cut off, somebody looks again."""
         await self._pool.execute(_UNSCHEDULE, project)
 
-    async def plan(self, project: str, deployment: UUID, rows: Callable[[], Awaitable[tuple[int, Sequence[Mapping[str, Any]]]]]) -> bool:
-        """Makes the index what `rows` says (the epoch, and each with `due_at`), one replica at a time; False: another deployment was quicker."""
+    async def plan(
+        self,
+        project: str,
+        deployment: UUID,
+        rows: Callable[[], Awaitable[tuple[int, Sequence[Mapping[str, Any]]]]],
+        *,
+        changing: bool = False,
+    ) -> bool:
+        """Makes the index what `rows` says (the epoch, and each with `due_at`), one replica at a time; False: another deployment was quicker.
+
+        `changing`: `rows` changes the project's own before it tells. Whoever is cut off there leaves the mark, which nobody else takes away meanwhile.
+        """
         async with self._pool.acquire(timeout=_WAIT) as connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"schedules {project}", timeout=_WAIT)
             current = await connection.fetchval("SELECT id FROM deployments WHERE project_id = $1 ORDER BY id DESC LIMIT 1", project)
             if current != deployment:
                 return False
+            if changing:
+                async with self._pool.acquire(timeout=_WAIT) as another:  # committed before anything is changed
+                    await another.execute(_UNSCHEDULE, project)
             epoch, planned = await rows()
             kept = [dict(r) for r in planned]
             await connection.execute(

@@ -14,6 +14,7 @@ from loquat_events.projects import ProjectListed
 
 from loquat_bot_runner.domain.holding import Conduct
 from loquat_bot_runner.domain.outcomes import STALE
+from loquat_bot_runner.errors import ProtocolViolated
 from loquat_bot_runner.ports import Begun, Committed, Failed, Hold, Known
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ _BEGIN: Final = (
 _BEGIN_11: Final = (
     f"SELECT b.*, CASE WHEN b.todo IN ('run', 'observe') THEN loquat.context_of(b.contact_id) END AS context, {_TIMED},"  # noqa: S608
     " loquat.settings() AS settings, CASE b.todo WHEN 'run' THEN loquat.ask_of(b.conversation_id) END AS ask,"
-    " CASE b.todo WHEN 'done' THEN loquat.holder_of(($1->>'id')::uuid) END AS holder"
+    " CASE WHEN b.todo IN ('done', 'dead') THEN loquat.holder_of(($1->>'id')::uuid) END AS holder,"
+    " CASE WHEN $6 AND b.todo = 'run' THEN loquat.following(($1->>'id')::uuid) END AS following"
     " FROM loquat.begin_event($1, $2, $3, $4, $5) AS b"
 )
 _FAIL: Final = "SELECT f.*, loquat.holder_of($1) AS holder FROM loquat.fail_event($1, $2, $3) AS f"
+_NO_RESULT: Final = "LQ001"
 _TOUCHED: Final = "loquat.touched_by($1) AS touched"
 _COMMIT: Final = (
     f"SELECT c.status, c.outbox, {_TOUCHED}, loquat.timed_of($1, 'done') AS timed, loquat.holder_of($1) AS holder FROM loquat.commit_run($1, $2, $3) AS c",  # noqa: S608
@@ -65,12 +68,13 @@ class ProjectRuns:
         age: timedelta | None = None,
         redriven: bool = False,
         observes: bool = False,
+        gathers: bool = False,
     ) -> Begun:
         """See `ports.Runs`."""
         try:
             async with self._connection(project) as connection:
                 try:
-                    row = await connection.fetchrow(_BEGIN_11, element, hold, age, redriven, observes)
+                    row = await connection.fetchrow(_BEGIN_11, element, hold, age, redriven, observes, gathers)
                 except asyncpg.UndefinedFunctionError:
                     before = hold or ("expired" if age is not None and age > STALE else None)
                     row = await _newest(connection, _BEGIN, element, before)
@@ -90,6 +94,7 @@ class ProjectRuns:
             row["timed"],
             conduct=Conduct.of(row.get("settings")),
             ask=row.get("ask"),
+            following=row.get("following"),
             holder=row.get("holder"),
         )
 
@@ -100,15 +105,19 @@ class ProjectRuns:
                 row = await _newest(connection, _COMMIT, event, version, result)
         except asyncpg.LockNotAvailableError as error:  # a bot sits on its own open transaction: its own conversation waits, nobody else
             raise DatabaseAway("the conversation is locked by the bot's own transaction") from error
+        except asyncpg.PostgresError as error:  # the second fence: whatever `replies.checked` let through ends this event and no process
+            if error.sqlstate == _NO_RESULT or isinstance(error, asyncpg.DataError):
+                raise ProtocolViolated(f"the database does not take the result: {error}") from None
+            raise
         if row is None:
             raise DatabaseAway("commit_run gave no answer")
         return Committed(row["status"], row["outbox"] or [], row["touched"] or {}, row["timed"] or {}, row.get("holder"))
 
-    async def fail(self, project: ProjectListed, event: UUID, run: UUID | None, reason: str) -> Failed | None:
+    async def fail(self, project: ProjectListed, event: UUID, run: UUID | None, kind: str) -> Failed | None:
         """See `ports.Runs`."""
         try:
             async with self._connection(project) as connection:
-                row = await connection.fetchrow(_FAIL, event, run, reason)
+                row = await connection.fetchrow(_FAIL, event, run, kind)
         except asyncpg.UndefinedFunctionError:  # a database that the sweep has not brought forward yet
             return None
         except asyncpg.LockNotAvailableError as error:
@@ -149,9 +158,20 @@ class ProjectRuns:
         Raises:
             DatabaseAway: also while the database has not been brought to this release.
         """
+        return await self._of_person(project, "SELECT loquat.events_of($1)", contact)
+
+    async def conversations_of(self, project: ProjectListed, contact: UUID) -> list[UUID]:
+        """The conversations of a person.
+
+        Raises:
+            DatabaseAway: as above.
+        """
+        return await self._of_person(project, "SELECT loquat.conversations_of($1)", contact)
+
+    async def _of_person(self, project: ProjectListed, query: str, contact: UUID) -> list[UUID]:
         async with self._connection(project) as connection:
             try:
-                return list(await connection.fetchval("SELECT loquat.events_of($1)", contact))
+                return list(await connection.fetchval(query, contact))
             except asyncpg.UndefinedFunctionError as error:
                 raise DatabaseAway("the project's database is behind this release") from error
 

@@ -147,6 +147,11 @@ class Store:
                 list(events),
             )
 
+    async def forget_timers(self, project: str, conversations: Sequence[UUID]) -> None:
+        """When timers of these conversations are due: the index holds an address of the contact, by which their events are in order."""
+        query = "DELETE FROM due WHERE project_id = $1 AND kind = 'timer' AND body->>'conversation_id' = ANY ($2)"
+        await self._pool.execute(query, project, [str(c) for c in conversations], timeout=10)
+
     async def record_run(self, project: str, run: Mapping[str, Any]) -> UUID | None:
         """Keeps a run; its id."""
         return await self._pool.fetchval(

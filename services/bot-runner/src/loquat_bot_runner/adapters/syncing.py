@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,6 +26,9 @@ _AGAIN: Final = 5.0
 """Seconds until a project that could not be looked at is looked at again."""
 
 
+Change = Callable[[ProjectListed], Awaitable[None]]
+
+
 class Syncing:
     """Rows first, then the index, then the mark that it is done: whoever is cut off leaves the mark missing, and any replica does it again."""
 
@@ -46,9 +49,12 @@ class Syncing:
         self._news.set()  # a crash may have left some
         self._epochs: dict[str, int] = {}
         self._renewed: set[str] = set()
+        self._unready: set[str] = set()
 
     def listens(self, directory: Table, deployments: Table) -> None:
         """To deployments, and to projects whose database is restored: it has the schedules of its copy."""
+        for key, event in directory.values().items():
+            self._listed(key, event)
         directory.on_change(self._listed)
         deployments.on_change(self._deployed)
 
@@ -59,40 +65,55 @@ class Syncing:
         project = key.partition(":")[0]
         if event is None or not isinstance(event.data, ProjectListed):
             self._epochs.pop(project, None)
-        elif event.data.state == "ready" and self._epochs.setdefault(project, event.data.epoch) != event.data.epoch:
-            self._epochs[project] = event.data.epoch
-            self._renewed.add(project)
-            self._news.set()
+            self._unready.discard(project)
+        elif event.data.state == "ready":
+            if self._epochs.setdefault(project, event.data.epoch) != event.data.epoch:
+                self._epochs[project] = event.data.epoch
+                self._renewed.add(project)
+            if project in self._renewed | self._unready:
+                self._unready.discard(project)
+                self._news.set()
 
     async def turn(self, project_id: str, automation: Automation, *, active: bool) -> bool:
-        """Turns a schedule on or off. False: it is not declared any more."""
-        project = self._directory.get(project_id)
-        if project is None:
-            return False
-        await self._index.unschedule(project_id)
-        self._failpoints.hit("bot_runner.before_turn")
-        there = await self._automations.turn(project, automation.id, active=active)
-        self._failpoints.hit("bot_runner.after_turn")
-        await self.sync(project_id)
+        """Turns a schedule on or off. False: it is not declared any more.
+
+        Raises:
+            CallFailed, DatabaseAway, WrongDatabase: not now.
+        """
+        there = False
+
+        async def change(project: ProjectListed) -> None:
+            nonlocal there
+            self._failpoints.hit("bot_runner.before_turn")
+            there = await self._automations.turn(project, automation.id, active=active)
+            self._failpoints.hit("bot_runner.after_turn")
+
+        if not await self.sync(project_id, change):
+            raise DatabaseAway("another version was deployed meanwhile")
         return there
 
-    async def sync(self, project_id: str) -> bool:
-        """One project; False: not now.
+    async def sync(self, project_id: str, change: Change | None = None) -> bool:
+        """One project, after a change of its rows; False: another deployment was quicker, or it is not ready: then it is looked at when it is.
 
         Raises:
             CallFailed, DatabaseAway, WrongDatabase: nobody can know now.
         """
-        project, current = self._directory.get(project_id), await self._pointers.current(project_id)
+        self._unready.discard(project_id)
+        current = await self._pointers.current(project_id)
+        project = self._directory.get(project_id)
         if project is None or current is None or project.state != "ready":
+            self._unready.add(project_id)
             return False
         declared = await self._gate.schedules(project, current.version)
 
         async def rows() -> tuple[int, Sequence[Mapping[str, Any]]]:
+            if change is not None:
+                await change(project)
             found = await self._automations.sync(project, declared)
             self._failpoints.hit("bot_runner.after_sync")
             return project.epoch, self._planned(found, declared)
 
-        done = await self._index.plan(project_id, current.id, rows)
+        done = await self._index.plan(project_id, current.id, rows, changing=change is not None)
         self._failpoints.hit("bot_runner.after_plan")
         return done
 
@@ -112,11 +133,12 @@ class Syncing:
         while True:
             await self._news.wait()
             self._news.clear()
-            if not await self._all():
+            if not await self.once():
                 await asyncio.sleep(_AGAIN)
                 self._news.set()
 
-    async def _all(self) -> bool:
+    async def once(self) -> bool:
+        """Brings in line what is not; whether nothing is left to be done now."""
         try:
             for project in list(self._renewed):
                 await self._index.unschedule(project)
@@ -132,7 +154,7 @@ class Syncing:
     async def _one(self, project: str) -> bool:
         """One that cannot be done now keeps no other waiting."""
         try:
-            return await self.sync(project)
+            return await self.sync(project) or project in self._unready
         except (CallFailed, DatabaseAway, WrongDatabase) as error:
             get_logger().warning("schedules.later", project=project, error=type(error).__name__)
         except Exception as error:

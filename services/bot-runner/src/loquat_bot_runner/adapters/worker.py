@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from loquat import protocol
 from loquat_common.logs import get_logger
-from loquat_sandbox import Process
+from loquat_sandbox import WITH_ITS_ZYGOTE, Process
 
 from loquat_bot_runner.domain.wear import Wear, processor, worn
 from loquat_bot_runner.errors import (
@@ -183,7 +183,7 @@ class Worker:
     def _fail(self, error: CallFailed) -> None:
         self.dead = True
         if not self._ready.done():
-            self._ready.set_exception(DoesNotStart(error.error))
+            self._ready.set_exception(error if isinstance(error, ProjectDatabaseAway) else DoesNotStart(error.error))
             self._ready.exception()  # nobody may wait for it any more
         for future in self._calls.values():
             if not future.done():
@@ -209,6 +209,8 @@ class Worker:
 
     async def _ended(self) -> CallFailed:
         how = await self._process.ended()
+        if how == WITH_ITS_ZYGOTE:
+            return ProjectDatabaseAway("the platform's own process ended, and the bot's with it")
         if self._process.ran_out_of_memory():
             return OutOfMemory(f"the bot's process used more memory than it may ({self._memory >> 20} MiB) and was ended")
         if how == _FILTERED:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import msgspec
 from loquat import protocol
@@ -21,10 +23,10 @@ from loquat_bot_runner.adapters.housing import Housing
 from loquat_bot_runner.adapters.store import Store
 from loquat_bot_runner.adapters.worker import Worker
 from loquat_bot_runner.domain.configuration import Setting
-from loquat_bot_runner.domain.gate import Loaded
+from loquat_bot_runner.domain.gate import Loaded, overstated
 from loquat_bot_runner.domain.replies import checked
 from loquat_bot_runner.domain.schedules import declared
-from loquat_bot_runner.errors import CallFailed, ProjectDatabaseAway
+from loquat_bot_runner.errors import CallFailed, DoesNotStart, ProjectDatabaseAway
 from loquat_bot_runner.ports import Task
 
 _SWEEP: Final = 15.0
@@ -32,7 +34,7 @@ _WATCH: Final = 0.1  # seconds; a look costs 30 us and only at busy workers
 _MOST_QUERIES: Final = 2**31 - 1  # that are noted: the number is the bot's own word
 _LOADING: Final = 4  # versions that are loaded at once to hear what they declare
 _PATIENCE: Final = 25.0  # seconds until one's turn: two that do not load in time may be before it
-_MOST_BLIND: Final = 10_000  # versions that are remembered so; one that is forgotten is asked again
+_MOST_KNOWN: Final = 10_000  # versions of which it is remembered what they want
 _WAITING_LINES: Final = 10_000  # log lines not yet written, of all projects
 _WAITING_LINES_OF_ONE: Final = 500  # of one; beyond it the newest are dropped and that is said
 
@@ -62,7 +64,8 @@ class Workers:
         self._workers: dict[tuple[str, str], Worker] = {}
         self._leaving: list[Worker] = []
         self._gates: dict[str, asyncio.Lock] = {}
-        self._blind: set[str] = set()  # versions that want to see nothing of what people hold; a version never changes
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
+        self._wants: dict[str, tuple[bool, bool]] = {}  # whether a version observes, and gathers bursts; a version never changes
         self._lines: asyncio.Queue[tuple[str, UUID | None, str, str]] = asyncio.Queue(_WAITING_LINES)
         self._waiting: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
@@ -86,6 +89,7 @@ class Workers:
                 observing=task.observing,
                 join_texts=task.join_texts,
                 ask=task.ask,
+                following=task.following,
             )
             return {**checked(handled.result), "queries": min(max(handled.queries, 0), _MOST_QUERIES)}
         except CallFailed as failure:
@@ -98,7 +102,11 @@ class Workers:
 
     def observes(self, project: str) -> bool:
         """See `ports.Bots`."""
-        return any(version not in self._blind for version in self._in_use(project))
+        return any(self._wants.get(version, (True, True))[0] for version in self._in_use(project))
+
+    def gathers(self, project: str) -> bool:
+        """See `ports.Bots`."""
+        return any(self._wants.get(version, (True, True))[1] for version in self._in_use(project))
 
     async def _worker(self, task: Task) -> Worker:
         key = (task.project.project_id, task.version)
@@ -116,10 +124,9 @@ class Workers:
         await self._make_room()
         folder = await self._bundles.of(project, version)
         worker, ready = await self._started(task.project, folder)
-        if not ready.observes:
-            if len(self._blind) >= _MOST_BLIND:
-                self._blind.clear()
-            self._blind.add(version)
+        if len(self._wants) >= _MOST_KNOWN:
+            self._wants.clear()
+        self._wants[version] = (ready.observes, ready.gathers)
         kept = set(self._in_use(project)) - {version}
         replaced = [k for k in self._workers if k[0] == project and k[1] not in kept]
         self._leaving += [self._workers.pop(k) for k in replaced]
@@ -129,19 +136,28 @@ class Workers:
 
     async def load(self, project: ProjectListed, version: str) -> Loaded:
         """See `ports.Loads`. What it prints meanwhile goes to the project's log, as that of a deployed bot."""
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._loading.acquire()
-        except TimeoutError:
-            raise ProjectDatabaseAway("too many versions are being loaded") from None
-        try:
+        async with self._turn(project.project_id):
             worker, ready = await self._started(project, await self._bundles.of(project.project_id, version))
             await asyncio.shield(worker.kill())
-        finally:
-            self._loading.release()
         settings = {s.key: Setting(s.key, s.kind, s.nullable, s.help) for s in ready.settings}
         needs = {need.table: tuple(need.columns) for need in ready.needs}
-        return Loaded(tuple(ready.states), needs, settings, tuple(declared([msgspec.structs.asdict(s) for s in ready.schedules])))
+        loaded = Loaded(tuple(ready.states), needs, settings, tuple(declared([msgspec.structs.asdict(s) for s in ready.schedules])))
+        if (reason := overstated(loaded)) is not None:
+            raise DoesNotStart(reason)
+        return loaded
+
+    @asynccontextmanager
+    async def _turn(self, project: str) -> AsyncGenerator[None]:
+        """One version of a project at a time: those that do not load in time keep no other project from its turn."""
+        own = self._turns.setdefault(project, asyncio.Lock())
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await stack.enter_async_context(own)
+                    await stack.enter_async_context(self._loading)
+            except TimeoutError:
+                raise ProjectDatabaseAway("too many versions are being loaded") from None
+            yield
 
     async def _started(self, project: ProjectListed, folder: Path) -> tuple[Worker, protocol.Ready]:
         """A start that fails or is cancelled leaves no process behind."""
@@ -166,10 +182,11 @@ class Workers:
 
     async def _make_room(self) -> None:
         """The longest-resting worker makes room; a busy one never does."""
-        resting = sorted((w.used_at, k) for k, w in self._workers.items() if not w.busy)
-        while len(self._workers) >= self._most and resting:
-            _, key = resting.pop(0)
-            await self._workers.pop(key).kill()
+        while len(self._workers) >= self._most:  # looked at anew each time: while one ends, another takes up work or goes
+            resting = [(w.used_at, k) for k, w in self._workers.items() if not w.busy]
+            if not resting:
+                return
+            await self._workers.pop(min(resting)[1]).kill()
 
     async def run(self) -> None:
         """Ends idle workers, for ever."""

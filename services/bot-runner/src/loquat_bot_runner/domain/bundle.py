@@ -17,6 +17,8 @@ MOST_FILES: Final = 200
 LARGEST: Final = 1 << 20
 """Bytes of all files of a bundle together."""
 LONGEST_PATH: Final = 200
+_LONGEST_PART: Final = 255
+"""Bytes of one name, the limit of Linux's file systems (NAME_MAX)."""
 _SHOWN: Final = 20  # flaws that are told; a bundle with more is none
 _BINARY: Final = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")  # no text has these; tab, line ends, form feed and escape some have
 
@@ -49,7 +51,7 @@ def checked(files: Mapping[str, str]) -> str:
     """
     if flaws := [*_bounds(files)]:
         raise BundleRefused(flaws)
-    flaws = [*_missing(files), *(flaw for path, content in files.items() for flaw in _flaws(path, content))]
+    flaws = [*_missing(files), *_covered(files), *(flaw for path, content in files.items() for flaw in _flaws(path, content))]
     if flaws:
         raise BundleRefused(flaws[:_SHOWN])
     return digest(files)
@@ -75,12 +77,16 @@ def path_flaw(path: str) -> Flaw | None:
         or any("\ud800" <= c <= "\udfff" for c in path)
         or "\\" in path
         or path.startswith("/")
+        or not parts
         or ".." in parts
         or str(PurePosixPath(path)) != path
+        or any(len(part.encode()) > _LONGEST_PART for part in parts)
     ):
         reason = "a file's path must be relative, plain and stay inside the bundle"
         shown = path[:LONGEST_PATH].encode(errors="replace").decode()
-        return Flaw("path", reason, f"a path such as texts/de.py, of at most {LONGEST_PATH} characters", shown)
+        return Flaw(
+            "path", reason, f"a path such as texts/de.py, of at most {LONGEST_PATH} characters, {_LONGEST_PART} bytes a name", shown
+        )
     return None
 
 
@@ -101,6 +107,14 @@ def _missing(files: Mapping[str, str]) -> Iterator[Flaw]:
         deeper = next((p for p in sorted(files) if p.endswith("/bot.py")), None)
         advice = f"there is {deeper[:LONGEST_PATH]!r}: send the folder in which bot.py stands" if deeper else "a bot begins in bot.py"
         yield Flaw("no_bot", "the bundle has no bot.py", advice, "bot.py")
+
+
+def _covered(files: Mapping[str, str]) -> Iterator[Flaw]:
+    """A path below another file's: no folder holds both."""
+    plain = {path for path in files if path_flaw(path) is None}
+    for path in sorted(plain):
+        if (file := next((str(p) for p in PurePosixPath(path).parents if str(p) in plain), None)) is not None:
+            yield Flaw("path", f"{path} lies below {file}, which is a file", "give one of the two another name", path)
 
 
 def _flaws(path: str, content: str) -> Iterator[Flaw]:

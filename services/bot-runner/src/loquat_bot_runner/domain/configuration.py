@@ -29,6 +29,11 @@ class Flaw:
 _KINDS: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list, "dict": dict}
 
 
+def known_kind(kind: str) -> bool:
+    """Whether it is a type that a key may have."""
+    return kind in _KINDS
+
+
 def flaw(declared: Mapping[str, Setting], key: str, value: Any) -> Flaw | None:
     """What is wrong with it; None: nothing, or the bot declares nothing and takes all."""
     if not declared:

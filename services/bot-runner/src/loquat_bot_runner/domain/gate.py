@@ -6,11 +6,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from loquat_bot_runner.domain.configuration import Setting, flaws
+from loquat_bot_runner.domain.configuration import Setting, flaws, known_kind
 from loquat_bot_runner.domain.schedules import Declared
 
 INITIAL: Final = "unstructured"
 """The state in which every conversation opens: a bot need not name it."""
+MOST_STATES: Final = 500
+"""Of a version: all of them stand in each list of versions."""
+_MOST_NEEDED, _MOST_SETTINGS = 500, 500  # as the SDK has it
+_LONGEST_STATE, _LONGEST_NAME, _LONGEST_KEY, _LONGEST_HELP = 60, 63, 100, 1_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,24 @@ class Loaded:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
     schedules: tuple[Declared, ...] = ()
+
+
+def overstated(loaded: Loaded) -> str | None:
+    """What of it is more than a bot may declare, or cannot be kept; None: nothing. A version's own word: the SDK need not have made it."""
+    names = [*loaded.needs, *(c for columns in loaded.needs.values() for c in columns)]
+    for what, found, most, longest in (
+        ("states", loaded.states, MOST_STATES, _LONGEST_STATE),
+        ("tables and columns that it needs", names, _MOST_NEEDED, _LONGEST_NAME),
+        ("keys of its configuration", [*loaded.settings], _MOST_SETTINGS, _LONGEST_KEY),
+    ):
+        if len(found) > most:
+            return f"it declares {len(found)} {what}; {most} are the limit"
+        if (odd := next((n for n in found if not 1 <= len(n) <= longest or "\0" in n), None)) is not None:
+            return f"{what}: a name has 1 to {longest} characters and no NUL, unlike {odd[:longest]!r}"
+    for setting in loaded.settings.values():
+        if not known_kind(setting.kind) or len(setting.help) > _LONGEST_HELP or "\0" in setting.help:
+            return f"the key {setting.key!r} of its configuration is not described as it should be"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from loquat_common.bus.port import Dead, Defer, Outcome, Retry
@@ -48,8 +48,3 @@ def after(failure: CallFailed, attempts: int) -> Outcome:
     if isinstance(failure, BotError):
         return Dead(f"the bot failed {attempts + 1} times") if attempts + 1 >= _TRIES else Retry(2.5 * 2**attempts, "the bot failed")
     raise TypeError(f"no outcome for {type(failure).__name__}")
-
-
-def too_old(sent_at: datetime, now: datetime, *, redriven: bool) -> bool:
-    """Whether nobody waits for the answer any more. A person who redrives an event does."""
-    return not redriven and now - sent_at > STALE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -15,14 +16,16 @@ from loquat_bot_runner.errors import ProtocolViolated
 _MOST: Final = 50
 _LONGEST_STATE: Final = 60
 _LARGEST: Final = 256 << 10
-_KEYS: Final = {"replies", "state", "end", "contact", "timers", "sends", "hold", "ask"}
+_KEYS: Final = {"replies", "state", "end", "contact", "timers", "sends", "hold", "ask", "joins", "later"}
 _TIMER: Final = {"name", "at", "data", "until_answer"}
 _TIME: Final = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00")
 MOST_TIMERS: Final = 20
 MOST_SENDS: Final = 500
+_SOONEST, _LATEST = 0.05, 10.0  # seconds until a burst is looked at again
 _LARGEST_NOTES: Final = 60 << 10
 _LONGEST_NOTE: Final = 1000
 _LONGEST_SPAN: Final = 366 * 86_400  # seconds
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # and not an escaped backslash before these words
 _NOTED: Final = ("name", "language", "attributes")
 _LONGEST_NAME: Final = 200
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,3}")
@@ -34,13 +37,14 @@ def checked(result: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ProtocolViolated: the SDK would not have made it.
     """
+    result = _plain(result)
     state, replies, end = result.get("state"), result.get("replies", []), result.get("end", False)
     if not result.keys() <= _KEYS or not isinstance(replies, list) or not isinstance(end, bool):
         raise ProtocolViolated("the result has another shape")
     if state is not None and (not isinstance(state, str) or not 1 <= len(state) <= _LONGEST_STATE):
         raise ProtocolViolated("the state has another shape")
-    if len(replies) > _MOST or len(json.dumps(result)) > _LARGEST:  # pyright: ignore[reportUnknownArgumentType]
-        raise ProtocolViolated("too many replies, or too large")
+    if len(replies) > _MOST:  # pyright: ignore[reportUnknownArgumentType]
+        raise ProtocolViolated("too many replies")
     try:
         said = [Outgoing.model_validate(r).model_dump(exclude_none=True) for r in replies]  # pyright: ignore[reportUnknownVariableType]
     except ValidationError:
@@ -55,7 +59,21 @@ def checked(result: dict[str, Any]) -> dict[str, Any]:
         **({"timers": timers} if timers else {}),
         **({"sends": sends} if sends else {}),
         **_held(result),
+        **_burst(result),
     }
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it: a frame may hold bytes, dates, numbers that are none and maps in maps without end."""
+    try:
+        text = json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise ProtocolViolated("the result is no JSON") from None
+    if len(text) > _LARGEST:
+        raise ProtocolViolated("the result is too large")
+    if _NUL.search(text) is not None:
+        raise ProtocolViolated("the result has a NUL character")
+    return json.loads(text)
 
 
 def _held(result: dict[str, Any]) -> dict[str, Any]:
@@ -81,8 +99,34 @@ def _held(result: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _is_span(given: Any) -> bool:
-    return given is None or (isinstance(given, int | float) and not isinstance(given, bool) and 1 <= given <= _LONGEST_SPAN)
+def _burst(result: dict[str, Any]) -> dict[str, Any]:
+    """The messages that were handled together with this one; or in how many seconds there may be all of them."""
+    made: dict[str, Any] = {}
+    if result.get("joins") is not None:
+        try:
+            made["joins"] = [str(UUID(i)) for i in _listed(result["joins"], _MOST)]
+        except (AttributeError, TypeError, ValueError):
+            raise ProtocolViolated("what was joined has another shape") from None
+    if result.get("later") is not None:
+        if not _is_span(result["later"], 0):
+            raise ProtocolViolated("later is no number of seconds")
+        made["later"] = min(max(float(result["later"]), _SOONEST), _LATEST)
+    return made
+
+
+def _is_span(given: Any, least: float = 1) -> bool:
+    return given is None or (isinstance(given, int | float) and not isinstance(given, bool) and least <= given <= _LONGEST_SPAN)
+
+
+def _is_time(given: Any) -> bool:
+    """Written as the SDK does, and in the calendar."""
+    if not isinstance(given, str) or not _TIME.fullmatch(given):
+        return False
+    try:
+        datetime.fromisoformat(given)
+    except ValueError:
+        return False
+    return True
 
 
 def _listed(given: Any, most: int) -> list[Any]:
@@ -111,7 +155,7 @@ def _timer(given: Any) -> dict[str, Any]:
     if (
         not known.keys() <= _TIMER
         or not (isinstance(name, str) and 1 <= len(name) <= _LONGEST_STATE and "\0" not in name)
-        or not (at is None or (isinstance(at, str) and _TIME.fullmatch(at)))
+        or not (at is None or _is_time(at))
         or not isinstance(known.get("until_answer", False), bool)
         or len(text) > _LARGEST
         or "\\u0000" in text

@@ -44,6 +44,14 @@ _NOT_YET: Final = 1.0
 _SOON: Final = 0.2
 
 
+class MoreMayCome(Exception):
+    """A bot that gathers what its contact writes is called again in so many seconds; the lane waits as rows, and nobody in it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class Inbox:
     """The handler of `conversations.inbox.v1`."""
 
@@ -81,6 +89,8 @@ class Inbox:
                 self._deployed.refuses(project.project_id)
             outcome = after(failure, received.attempts)
             return await self._given_up(project, received.event, failure, outcome) if isinstance(outcome, Dead) else outcome
+        except MoreMayCome as burst:
+            return Defer(burst.seconds, "more may come of what the contact writes")
         except WrongDatabase:
             return Defer(_NOT_YET, "the directory is out of date")
 
@@ -103,8 +113,15 @@ class Inbox:
         hold = self._hold(project, received)
         for _ in range(_ROUNDS):
             run: dict[str, Any] = {}
-            age, observes = self._age(received), self._bots.observes(project.project_id)
-            begun = await self._runs.begin(project, element, hold, age=age, redriven=received.redriven, observes=observes)
+            begun = await self._runs.begin(
+                project,
+                element,
+                hold,
+                age=self._age(received),
+                redriven=received.redriven,
+                observes=self._bots.observes(project.project_id),
+                gathers=self._bots.gathers(project.project_id),
+            )
             self._failpoints.hit("bot_runner.after_begin")
             match begun.todo:
                 case "done" | "held":
@@ -114,6 +131,7 @@ class Inbox:
                     return Done((*told, *self._touched(event, await self._runs.touched(project, event.id) if begun.todo == "done" else {})))
                 case "dead":  # cut off when what follows was true and the event not yet put aside
                     await self._publish(project, event.id, begun.outbox)
+                    await self._bus.publish(*self._flagged(event, begun.holder))
                     return Dead("the bot failed")
                 case "observe":
                     if (seen := await self._observed(project, received, begun)) is None:
@@ -166,14 +184,19 @@ class Inbox:
         if isinstance(event.data, ScheduleFired):
             return dead  # in nobody's conversation
         self._failpoints.hit("bot_runner.before_fail")
-        failed = await self._runs.fail(project, event.id, failure.run, failure.error)
+        failed = await self._runs.fail(
+            project, event.id, failure.run, type(failure).__name__
+        )  # its words may hold secrets: they are in the run
         self._failpoints.hit("bot_runner.after_fail")
         if failed is None:
             return dead
         if failed.status == "superseded":
             return Defer(_SOON, "the conversation has moved, or the bot has committed after all")
         await self._publish(project, event.id, failed.outbox)
-        return dead if failed.status == "failed" else Done()
+        if failed.status == "done":
+            return Done()
+        await self._bus.publish(*self._flagged(event, failed.holder))
+        return dead
 
     def _row(self, received: Received, begun: Begun) -> dict[str, Any]:
         """What is known of a run before it; all that is known of one whose runner died when the bot had committed its result."""
@@ -202,6 +225,8 @@ class Inbox:
             if choice is not None and choice.why != "stable" and (instead := self._of_few(project, choice, failure)) is not None:
                 raise instead from failure
             raise
+        if "later" in result:
+            raise MoreMayCome(result["later"])
         self._failpoints.hit("bot_runner.after_handler")
         run["queries"] = result.pop("queries", None)
         said = len(result["replies"]) + len(result.get("sends", ()))
@@ -231,7 +256,7 @@ class Inbox:
         """What failed for a canary's contacts or a test contact blocks nobody else: that it does not start is an error of this call."""
         broken = isinstance(failure, DoesNotStart)
         if choice.why == "canary" and not isinstance(failure, ProjectDatabaseAway):
-            self._deployed.suspects.note(project.project_id, f"it does not start: {failure.error}" if broken else None)
+            self._deployed.suspects.note(project.project_id, choice.version, f"it does not start: {failure.error}" if broken else None)
         if not broken:
             return None
         instead = BotError(failure.error, failure.trace)
@@ -271,6 +296,12 @@ class Inbox:
         known = {"conversation_id": begun.conversation_id, "state": begun.state, "version": begun.version + 1, "at": self._clock()}
         changed = ConversationChanged.model_validate({**known, **(holder or {})})
         return (self._event(changed, change_id(event.id, "conversation"), event.projectid, event.lane),)
+
+    def _flagged(self, event: AnyEvent, holder: dict[str, Any] | None) -> tuple[AnyEvent, ...]:
+        if holder is None:
+            return ()
+        changed = ConversationChanged.model_validate({**holder, "at": self._clock()})
+        return (self._event(changed, change_id(event.id, "failure"), event.projectid, event.lane),)
 
     def _touched(self, event: AnyEvent, tables: dict[str, int]) -> tuple[AnyEvent, ...]:
         """Told again when the event comes again after a crash, with the same ids: a live view looks at the table either way."""

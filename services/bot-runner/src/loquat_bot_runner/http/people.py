@@ -34,12 +34,14 @@ class PeopleApi:
         api.route("POST", BELOW + "/people/forget", self.forget, summary="Forget what is kept of a person", scope="contacts:write")
 
     async def forget(self, _request: web.Request, *, path: OneProject, body: Person) -> None:
-        """Log lines, errors and traces of his events. It may be asked for again."""
+        """Log lines, errors and traces of his events, timers of his conversations. It may be asked for again."""
         project = self._directory.get(path.project_id)
         if project is None:
             raise not_found("project")
         try:
             events = await self._runs.events_of(project, body.contact_id)
+            conversations = await self._runs.conversations_of(project, body.contact_id)
         except DatabaseAway:
             raise Problem(503, "database_away", "The project's database does not answer", "Try again in a moment") from None
         await self._store.forget_events(path.project_id, events)
+        await self._store.forget_timers(path.project_id, conversations)

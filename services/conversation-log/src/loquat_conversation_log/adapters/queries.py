@@ -14,6 +14,7 @@ from loquat_events.projects import ProjectListed
 Row = dict[str, Any]
 _ERASED_AT: Final = "(to_jsonb(c) ->> 'erased_at')::timestamptz"
 """Of a contact `c`: null in a database that has not been brought to this release yet and has no such column."""
+_CONTACT: Final = "c.id, c.name, c.phone_number, to_jsonb(c) ->> 'language' AS language, c.attributes, c.created_at, c.updated_at"
 
 
 _HOLDER: Final = "CASE WHEN (to_jsonb(v)->>'held_until')::timestamptz <= now() THEN 'bot' ELSE v.holder END"
@@ -51,7 +52,7 @@ class Queries:
         """Newest first, below `after`."""
         at, last = after or (None, None)
         query = (
-            f"SELECT id, name, phone_number, attributes, created_at, updated_at FROM public.contacts AS c WHERE {_ERASED_AT} IS NULL"  # noqa: S608  (a constant)
+            f"SELECT {_CONTACT} FROM public.contacts AS c WHERE {_ERASED_AT} IS NULL"  # noqa: S608  (a constant)
             " AND merged_into IS NULL AND ($1::timestamptz IS NULL OR (created_at, id) < ($1, $2::uuid))"
             " ORDER BY created_at DESC, id DESC LIMIT $3"
         )
@@ -60,7 +61,7 @@ class Queries:
     async def contact(self, project: ProjectListed, contact: UUID) -> Row | None:
         """One, with its addresses and the numbers of its open conversations."""
         query = (
-            f"SELECT id, name, phone_number, attributes, created_at, updated_at, merged_into, {_ERASED_AT} AS erased_at,"  # noqa: S608  (a constant)
+            f"SELECT {_CONTACT}, merged_into, {_ERASED_AT} AS erased_at,"  # noqa: S608  (a constant)
             " (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', a.kind, 'value', a.value)"
             "    ORDER BY array_position(ARRAY['user_id', 'wa_id', 'phone', 'username'], a.kind), a.value), '[]')"
             "  FROM loquat.addresses AS a WHERE a.contact_id = c.id) AS addresses,"

@@ -25,6 +25,7 @@ class Contact(BaseModel):
     id: UUID
     name: str | None
     phone_number: str | None
+    language: str | None
     attributes: dict[str, Any]
     created_at: datetime
     updated_at: datetime

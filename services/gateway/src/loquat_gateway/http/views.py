@@ -93,6 +93,7 @@ class Contact(BaseModel):
     id: UUID
     name: str | None
     phone_number: str | None
+    language: str | None = Field(default=None, description="a tag such as `de` or `pt_BR`, where the bot has noted one")
     attributes: dict[str, Any]
     created_at: datetime
     updated_at: datetime

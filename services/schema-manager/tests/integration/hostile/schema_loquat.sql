@@ -126,3 +126,21 @@ SELECT loquat.memory_get(gen_random_uuid(), false, 'k')
 
 -- bot: function
 SELECT loquat.memory_set('{event}', true, 'k', '1', '-1 hour')
+
+-- bot: privilege
+SELECT * FROM loquat.begin_event('{}', NULL, NULL, false, true)
+
+-- bot: privilege
+SELECT * FROM loquat.fail_event('{event}', NULL, 'mine')
+
+-- bot: privilege
+SELECT loquat.change_settings('{}')
+
+-- editor: privilege
+SELECT loquat.set_holder('{event}', 'bot', NULL, NULL, NULL)
+
+-- direct: privilege
+SELECT * FROM loquat.asks
+
+-- bot: privilege
+UPDATE public.conversations SET holder = 'bot', needs_attention = false

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
+from loquat.protocol import Ready
 from loquat_bot_runner.domain import bundle
 
 from loquat_cli.errors import Trouble
@@ -35,6 +36,12 @@ class NotEmpty(Trouble):
     """The folder of a new bot has something in it."""
 
 
+def bot_paths(folder: Path) -> list[Path]:
+    """The files below a folder that are a bot's, in order."""
+    found = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    return [p for p in found if not any(part.startswith(".") or part in _LEFT_OUT for part in p.relative_to(folder).parts)]
+
+
 def read_bot(folder: Path) -> dict[str, str]:
     """A bot's files by their path below `folder`; what begins with a dot stays out.
 
@@ -45,15 +52,12 @@ def read_bot(folder: Path) -> dict[str, str]:
         raise NoBot(f"there is no bot.py in {folder.absolute()}")
     files: dict[str, str] = {}
     total = 0
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith(".") or part in _LEFT_OUT for part in inside.parts):
-            continue
+    for path in bot_paths(folder):
         total += path.stat().st_size
         if total > _LARGEST:
             raise NoBot(f"{folder} holds more than {_LARGEST >> 20} MB: is there something in it that is not the bot's?")
         try:
-            files[inside.as_posix()] = path.read_text()
+            files[path.relative_to(folder).as_posix()] = path.read_text()
         except UnicodeDecodeError:
             raise NoBot(f"{path} is no UTF-8 text; a bot consists of text files") from None
     return files
@@ -73,13 +77,35 @@ def init_bot(folder: Path, /) -> None:
     files = read_bot(template)
     name = re.sub(r"[^\w.-]+", "-", folder.absolute().name) or "bot"
     files["loquat.toml"] = f"name = {json.dumps(name)}\n"
-    files["README.md"] = f"# {name}\n\n```\nloquat bot check .\nloquat bot test .\nloquat bot deploy . --project ID\n```\n"
+    files["README.md"] = (
+        f"# {name}\n\n```\nloquat bot check .\nloquat bot test .\nloquat bot run . --project ID\nloquat bot deploy . --project ID\n```\n"
+    )
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(content)
     console().print(f"made {plain(folder)} ({len(files)} files). Next:\n")
-    for word in ("check", "test", "deploy"):
+    for word in ("check", "test", "run", "deploy"):
         console().print(f"  {plain(program())} bot {word} {plain(folder)}")
+
+
+async def declarations(files: Mapping[str, str]) -> Ready:
+    """What a bot declares, loaded as the platform would; what it prints meanwhile is shown.
+
+    Raises:
+        BotRefused: it would not be deployed, or does not load.
+    """
+    try:
+        bundle.checked(files)
+    except bundle.BundleRefused as refused:
+        raise BotRefused(f"the bot would be refused: {refused}") from None
+    trial = await on_trial(files)
+    if trial.printed:
+        console().print(f"[dim]{plain(trial.printed.rstrip())}[/]\n")
+    if trial.ready is None:
+        raise BotRefused(f"the bot does not load:\n{trial.error.rstrip()}")
+    if not trial.ready.handlers:
+        raise BotRefused("the bot has no handler: add one with @bot.state('unstructured') or @bot.fallback")
+    return trial.ready
 
 
 async def check_bot(folder: Path = Path(), /) -> None:
@@ -90,23 +116,11 @@ async def check_bot(folder: Path = Path(), /) -> None:
     folder
         With bot.py in it.
     """
-    files = read_bot(folder)
-    try:
-        bundle.checked(files)
-    except bundle.BundleRefused as refused:
-        raise BotRefused(f"the bot would be refused: {refused}") from None
-    trial = await on_trial(files)
-    out = console()
-    if trial.printed:
-        out.print(f"[dim]{plain(trial.printed.rstrip())}[/]\n")
-    if trial.ready is None:
-        raise BotRefused(f"the bot does not load:\n{trial.error.rstrip()}")
-    states, handlers = trial.ready.states, trial.ready.handlers
-    if not handlers:
-        raise BotRefused("the bot has no handler: add one with @bot.state('unstructured') or @bot.fallback")
+    ready, out = await declarations(read_bot(folder)), console()
+    states, handlers = ready.states, ready.handlers
     out.print(table(("WHEN", "STATE", "HANDLER", "WHERE"), [(h.when, h.state, h.handler, h.where) for h in handlers]))
     out.print(f"\n{len(states)} state{'s' * (len(states) != 1)}: {plain(', '.join(states)) or 'none'}")
-    for need in trial.ready.needs:
+    for need in ready.needs:
         out.print(f"needs the table {plain(need.table)}{plain(' with ' + ', '.join(need.columns)) if need.columns else ''}")
     if not {("fallback", ""), ("anything else", "unstructured")} & {(h.when, h.state) for h in handlers}:
         out.print("[yellow]what no rule takes is not answered: add @bot.fallback or @bot.state('unstructured')[/]")

@@ -54,22 +54,32 @@ async def push_bot(
     """
     files = read_bot(folder)
     async with BotApi.of(project) as api:
-        known = _known(folder, api.project)
-        etag = (await api.get("/files"))["etag"] if force else known.etag if known is not None else None
-        try:
-            draft = await api.put("/files", {"files": files}, {"If-Match": f'"{etag}"'} if etag is not None else None)
-        except Refused as refused:
-            if refused.code != "draft_changed":
-                raise
-            raise Conflict(
-                f"the draft was changed by somebody else. Get it with `{program()} bot pull`, or overwrite it with --force"
-            ) from None
-        _keep(folder, api.project, draft["etag"], files)
+        draft = await replace_draft(api, folder, files, force=force)
         saved = await api.post("/versions", {"message": message}) if save else None
     changed = "" if draft["changed"] or saved else "; it is what was saved last"
     console().print(f"the draft of {plain(api.project)} holds these {len(files)} files{changed}")
     if saved is not None:
         console().print(f"saved as version {plain(saved['version'][:12])}; `{plain(program())} bot deploy --draft` deploys it")
+
+
+async def replace_draft(api: BotApi, folder: Path, files: Mapping[str, str], *, force: bool) -> Any:
+    """Makes the draft these files of a folder, all at once; of those that are as they were nothing is written.
+
+    Raises:
+        Conflict: somebody changed the draft since this folder last pulled or pushed.
+    """
+    known = _known(folder, api.project)
+    etag = (await api.get("/files"))["etag"] if force else known.etag if known is not None else None
+    try:
+        draft = await api.put("/files", {"files": files}, {"If-Match": f'"{etag}"'} if etag is not None else None)
+    except Refused as refused:
+        if refused.code != "draft_changed":
+            raise
+        raise Conflict(
+            f"the draft was changed by somebody else. Get it with `{program()} bot pull`, or overwrite it with --force"
+        ) from None
+    _keep(folder, api.project, draft["etag"], files)
+    return draft
 
 
 async def pull_bot(folder: Path = Path(), /, *, project: Project = None, force: bool = False) -> None:

@@ -37,7 +37,7 @@ async def logs_bot(
     only: dict[str, str | int] = {"event": event} if event is not None else {}
     async with BotApi.of(project) as api:
         lines = (await api.get("/logs", {"limit": limit, **only}))["items"][::-1]
-        _show(lines)
+        show_lines(lines)
         if follow:
             await _follow(api, lines[-1]["id"] if lines else 0, only)
 
@@ -86,7 +86,7 @@ async def _follow(api: BotApi, last: int, only: dict[str, str | int]) -> None:
     """For ever."""
     while True:
         lines = (await api.get("/logs", {"after": last, "limit": _PAGE, **only}))["items"]
-        _show(lines)
+        show_lines(lines)
         last = lines[-1]["id"] if lines else last
         if len(lines) < _PAGE:
             await asyncio.sleep(_EVERY)
@@ -98,6 +98,7 @@ def _row(run: dict[str, Any]) -> tuple[object, ...]:
     return when(run["started_at"]), run["event_id"], (run["version"] or "")[:SHORT], state, run["outcome"], f"{run['duration_ms']:.0f}"
 
 
-def _show(lines: list[dict[str, Any]]) -> None:
+def show_lines(lines: list[dict[str, Any]]) -> None:
+    """Lines of the log, as they are listed."""
     for line in lines:
         console().print(f"[dim]{when(line['at'])}[/] {plain(line['level']):7} {plain(line['line'])}")

@@ -175,7 +175,8 @@ BEGIN
     UPDATE public.messages AS m SET sender = 'automation' FROM loquat.outbox AS o WHERE o.event_id = x.id AND m.id = o.message_id;
   END IF;
   IF x.kind = 'timer' THEN DELETE FROM loquat.timers AS t WHERE t.event_id = x.id;
-  ELSIF x.kind = 'message' THEN PERFORM loquat.call_off(r.conversation_id, NULL, true);     -- also where it began otherwise than by begin_run
+  ELSIF x.kind = 'message' AND EXISTS (SELECT FROM loquat.timers AS t WHERE t.conversation_id = r.conversation_id AND t.until_answer AND t.due_at IS NOT NULL) THEN
+    PERFORM loquat.call_off(r.conversation_id, NULL, true); -- it began otherwise than by begin_run
   END IF;
   IF jsonb_typeof(r.result->'timers') = 'array' AND x.kind <> 'order' AND NOT coalesce((r.result->>'end')::boolean, false) THEN
     PERFORM loquat.set_timers(r.conversation_id, r.result->'timers');
@@ -260,7 +261,8 @@ BEGIN
     UPDATE loquat.events AS e SET opened_at = now() WHERE e.id = x.id AND e.opened_at IS NULL;
     todo := 'run';
   END IF;
-  IF todo IN ('run', 'held') AND x.kind = 'message' THEN
+  IF todo IN ('run', 'held') AND x.kind = 'message'
+     AND EXISTS (SELECT FROM loquat.timers AS t WHERE t.conversation_id = c.id AND t.until_answer AND t.due_at IS NOT NULL) THEN
     PERFORM loquat.call_off(c.id, NULL, true);
   ELSIF todo = 'held' AND x.kind = 'timer' THEN
     DELETE FROM loquat.timers AS t WHERE t.event_id = x.id;
@@ -380,22 +382,22 @@ BEGIN
           WHERE r.event_id = event);
 END $$;
 
--- Besides what begin_run and commit_run answer. Before a run: {"timers": [names that are set], "fired": {...}}; after it, and of an event that is over:
--- {"arm": [...], "send": [...]}. Looks at what the same statement has done.
+-- Besides what begin_run and commit_run answer. Before a run: {"timers": [names that are set]}, of a timer "fired": {"data"} and "number_id" besides; after it, and of an event that is over:
+-- {"arm": [...], "send": [...]}, null if that is nothing. Looks at what the same statement has done.
 CREATE FUNCTION loquat.timed_of(event uuid, todo text) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE x loquat.events;
 BEGIN
   SELECT * INTO x FROM loquat.events AS e WHERE e.id = event;
   IF x.kind = 'schedule' THEN
-    IF todo <> 'run' THEN RETURN jsonb_build_object('send', loquat.sends_of(event)); END IF;
-    RETURN (SELECT jsonb_build_object('fired', jsonb_build_object('name', a.name, 'due_at', n.due_at, 'manual', n.ordered_by IS NOT NULL))
-            FROM loquat.automation_runs AS n JOIN loquat.system_automations AS a ON a.id = n.automation_id WHERE n.event_id = event);
+    RETURN CASE WHEN todo <> 'run' THEN jsonb_build_object('send', loquat.sends_of(event)) END;
   ELSIF todo <> 'run' THEN
-    RETURN jsonb_build_object('arm', loquat.unarmed(event));
+    RETURN CASE WHEN EXISTS (SELECT FROM loquat.timers AS t WHERE NOT t.armed) THEN jsonb_build_object('arm', loquat.unarmed(event)) END;
+  ELSIF x.kind = 'message' THEN
+    RETURN jsonb_build_object('timers', ARRAY(SELECT t.name FROM loquat.timers AS t WHERE t.conversation_id = x.conversation_id AND t.due_at IS NOT NULL));
   END IF;
   RETURN (SELECT jsonb_build_object('number_id', c.number_id,
                    'timers', ARRAY(SELECT t.name FROM loquat.timers AS t WHERE t.conversation_id = c.id AND t.due_at IS NOT NULL AND t.event_id <> event),
-                   'fired', (SELECT jsonb_build_object('name', t.name, 'data', t.data, 'due_at', t.due_at) FROM loquat.timers AS t WHERE t.event_id = event))
+                   'fired', (SELECT jsonb_build_object('data', t.data) FROM loquat.timers AS t WHERE t.event_id = event))
           FROM public.conversations AS c WHERE c.id = x.conversation_id);
 END $$;
 

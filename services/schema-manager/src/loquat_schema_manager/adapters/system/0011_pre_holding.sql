@@ -31,7 +31,7 @@ CREATE TABLE loquat.failures (
     event_id   uuid        NOT NULL PRIMARY KEY,
     times      int         NOT NULL,                        -- more than once: it was redriven and failed again
     run        uuid,
-    reason     text        NOT NULL,
+    kind       text        NOT NULL,                        -- of the failure; its words are in the run, without secrets
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -39,6 +39,8 @@ DO $$
 BEGIN
   REVOKE USAGE ON TYPE loquat.asks, loquat.failures FROM PUBLIC;
 END $$;
+
+CREATE INDEX ON loquat.events (conversation_id) WHERE outcome IS NULL;    -- what follows a message
 
 -- ---------------------------------------------------------------- settings
 -- on_failure: 'silent', 'apologise', 'hand_over'; stale_after and phone_hold in seconds.
@@ -75,11 +77,12 @@ BEGIN
   IF kind <> 'bot' THEN DELETE FROM loquat.asks AS a WHERE a.conversation_id = conversation; END IF;
 END $$;
 
--- {"holder", "holder_id", "held_since", "held_until", "needs_attention"} of an event's conversation, after what the same statement has done.
+-- {"conversation_id", "state", "version", "holder", "holder_id", "held_until", "needs_attention"} of an event's conversation, after what the same
+-- statement has done.
 CREATE FUNCTION loquat.holder_of(event uuid) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  RETURN (SELECT jsonb_build_object('holder', CASE WHEN loquat.is_held(c.holder, c.held_until) THEN c.holder ELSE 'bot' END, 'holder_id', CASE WHEN loquat.is_held(c.holder, c.held_until) THEN c.holder_id END,
-                   'held_since', c.held_since, 'held_until', c.held_until, 'needs_attention', c.needs_attention)
+  RETURN (SELECT jsonb_build_object('conversation_id', c.id, 'state', c.state, 'version', c.version, 'holder', CASE WHEN loquat.is_held(c.holder, c.held_until) THEN c.holder ELSE 'bot' END, 'holder_id', CASE WHEN loquat.is_held(c.holder, c.held_until) THEN c.holder_id END,
+                   'held_until', CASE WHEN loquat.is_held(c.holder, c.held_until) THEN c.held_until END, 'needs_attention', c.needs_attention)
           FROM loquat.events AS e JOIN public.conversations AS c ON c.id = e.conversation_id WHERE e.id = event);
 END $$;
 
@@ -128,6 +131,11 @@ BEGIN
     RETURN;
   END IF;
   PERFORM loquat.apply_timed(x, r);
+  IF x.kind = 'message' AND jsonb_typeof(r.result->'joins') = 'array' THEN
+    UPDATE loquat.events AS e SET outcome = 'handled', finished_at = now()
+    WHERE e.id = ANY (ARRAY(SELECT loquat.as_uuid(j) FROM jsonb_array_elements_text(r.result->'joins') AS j LIMIT 50)) AND e.id <> x.id
+      AND e.conversation_id = c.id AND e.kind = 'message' AND e.outcome IS NULL;
+  END IF;
   IF jsonb_typeof(h) = 'object' THEN
     PERFORM loquat.set_holder(c.id, CASE WHEN x.kind = 'order' THEN coalesce(h->>'kind', 'people') ELSE 'people' END,
                               CASE WHEN x.kind = 'order' THEN h->>'who' END, (h->>'seconds')::double precision, h->>'note');
@@ -151,6 +159,21 @@ END $$;
 CREATE FUNCTION loquat.ask_of(conversation uuid) RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT a.ask FROM loquat.asks AS a WHERE a.conversation_id = conversation AND (a.expires_at IS NULL OR a.expires_at > now())
 $$;
+
+-- How long ago a message came, and which came after it and have no outcome: {"ago": seconds, "more": [{"id", "type", "text", "content", "wamid",
+-- "reply_to", "ago"}, ...]}, at most 20. What one batch recorded is in the order of the senders' seconds.
+CREATE FUNCTION loquat.following(event uuid) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE x loquat.events;
+BEGIN
+  SELECT * INTO STRICT x FROM loquat.events AS e WHERE e.id = event;
+  RETURN jsonb_build_object('ago', extract(epoch FROM clock_timestamp() - x.recorded_at), 'more', (
+    SELECT jsonb_agg(jsonb_build_object('id', f.id, 'type', f.type, 'text', f.text, 'content', f.content, 'wamid', f.wamid, 'reply_to', f.reply_to,
+                                        'ago', extract(epoch FROM clock_timestamp() - f.came)) ORDER BY f.came, f.sent_at, f.id)
+    FROM (SELECT m.*, e.recorded_at AS came FROM loquat.events AS e JOIN public.messages AS m ON m.id = e.id
+          WHERE e.conversation_id = x.conversation_id AND e.outcome IS NULL AND e.kind = 'message' AND e.id <> x.id AND e.recorded_at >= x.recorded_at
+            AND NOT EXISTS (SELECT FROM loquat.failures AS l WHERE l.event_id = e.id)
+          ORDER BY e.recorded_at, m.sent_at, e.id LIMIT 20) AS f));
+END $$;
 
 -- The id under which the n-th failure of an event claims its version and apologises.
 CREATE FUNCTION loquat.failure_id(event uuid, n int) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE RETURN loquat.reply_id(event, -1000 - n);
@@ -181,7 +204,9 @@ BEGIN
     RETURN;
   END IF;
   UPDATE public.conversations AS v SET version = v.version + 1 WHERE v.id = c.id;
-  PERFORM loquat.set_holder(c.id, 'phone', NULL, (loquat.settings()->>'phone_hold')::double precision, NULL);
+  IF NOT (loquat.is_held(c.holder, c.held_until) AND c.holder = 'person') THEN  -- his hold may have no end, and does not get one by this
+    PERFORM loquat.set_holder(c.id, 'phone', NULL, (loquat.settings()->>'phone_hold')::double precision, NULL);
+  END IF;
   UPDATE loquat.events AS e SET outcome = 'handled', finished_at = now(), conversation_id = c.id WHERE e.id = this;
   PERFORM loquat.record_outbound(jsonb_build_array(said || jsonb_build_object('id', this, 'conversation_id', c.id, 'sender', 'person', 'status', 'sent')));
 END $$;
@@ -235,7 +260,7 @@ END $$;
 
 -- A message, or a timer, at which the bot has failed for good: what the project wants to follow becomes true, once; the event stays open, for it may be redriven.
 -- Answers 'failed' with the apology to publish, 'done' if it has an outcome, or 'superseded': begin again.
-CREATE FUNCTION loquat.fail_event(event uuid, run uuid, reason text) RETURNS TABLE (status text, outbox jsonb)
+CREATE FUNCTION loquat.fail_event(event uuid, run uuid, kind text) RETURNS TABLE (status text, outbox jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
 #variable_conflict use_column
 DECLARE
@@ -257,8 +282,8 @@ BEGIN
     status := 'superseded';
     RETURN NEXT; RETURN;
   END IF;
-  INSERT INTO loquat.failures (event_id, times, run, reason) VALUES (event, nth, fail_event.run, left(fail_event.reason, 2000))
-  ON CONFLICT (event_id) DO UPDATE SET times = excluded.times, run = excluded.run, reason = excluded.reason, updated_at = now();
+  INSERT INTO loquat.failures (event_id, times, run, kind) VALUES (event, nth, fail_event.run, left(fail_event.kind, 60))
+  ON CONFLICT (event_id) DO UPDATE SET times = excluded.times, run = excluded.run, kind = excluded.kind, updated_at = now();
   UPDATE public.conversations AS v
   SET version = v.version + 1, needs_attention = true, attention_since = now(), attention_event = event, attention_run = fail_event.run WHERE v.id = c.id;
   IF wanted->>'on_failure' = 'hand_over' AND NOT loquat.is_held(c.holder, c.held_until) THEN PERFORM loquat.set_holder(c.id, 'people', NULL, NULL, 'the bot failed'); END IF;
@@ -286,7 +311,7 @@ ALTER FUNCTION loquat.merge_contacts(uuid, uuid) RENAME TO merge_talk;
 REVOKE ALL ON FUNCTION loquat.merge_talk FROM loquat_conversation_log;
 CREATE FUNCTION loquat.merge_contacts(contact uuid, target uuid) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
-DECLARE held public.conversations; pairs uuid[]; word text; n int;
+DECLARE held public.conversations; pairs uuid[]; word text;
 BEGIN
   LOCK TABLE loquat.addresses IN EXCLUSIVE MODE;
   PERFORM FROM public.contacts AS p WHERE p.id IN (contact, target) ORDER BY p.id FOR UPDATE;
@@ -322,4 +347,4 @@ END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA loquat FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION loquat.merge_contacts TO loquat_conversation_log;
-GRANT EXECUTE ON FUNCTION loquat.settings, loquat.change_settings, loquat.holder_of, loquat.ask_of, loquat.begin_event, loquat.fail_event TO loquat_bot_runner;
+GRANT EXECUTE ON FUNCTION loquat.following, loquat.settings, loquat.change_settings, loquat.holder_of, loquat.ask_of, loquat.begin_event, loquat.fail_event TO loquat_bot_runner;
