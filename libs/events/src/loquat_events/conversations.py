@@ -68,6 +68,9 @@ class SendOrdered(Payload):
     addresses: tuple[Address, ...] = Field(min_length=1)
     message: Outgoing
     ordered_by: str = Field(description="id of the user or the API key")
+    contact_id: UUID | None = Field(
+        default=None, description="the contact that was named, if one was: if it is erased meanwhile, nothing is sent"
+    )
 
 
 class MessageQueued(Payload):

@@ -91,7 +91,8 @@ class Messages:
         listed = [n["phone_number_id"] for n in (await self._connector.call("GET", f"{base}/numbers", actor=actor))["items"]]
         chosen = _chosen(number, listed)
         key = order_id(path.project_id, idempotency_key(request) or str(uuid4()))
-        order = SendOrdered(number_id=chosen, addresses=addresses, message=_cleaned(body.message), ordered_by=actor.subject)
+        message = _cleaned(body.message)
+        order = SendOrdered(number_id=chosen, addresses=addresses, message=message, ordered_by=actor.subject, contact_id=body.contact_id)
         event = Event[Payload].of(order, id=key, source="/gateway", time=self._clock(), project=path.project_id, lane=addresses[0].value)
         await publish(self._bus, event)
         return Ordered(order_id=key, message_id=reply_id(key, 1))
