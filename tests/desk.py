@@ -16,7 +16,7 @@ import asyncpg
 import orjson
 from aiohttp import web
 from loquat_common.bus.memory import MemoryBus
-from loquat_common.db import Place, ProjectPools
+from loquat_common.db import GONE, DatabaseAway, Place, ProjectPools
 from loquat_common.directory import Directory
 from loquat_common.http import Api
 from loquat_common.lifecycle import Server
@@ -123,14 +123,17 @@ async def open_desk(project: Project, add: Callable[[Api, Editors, MemoryBus], N
 
     async def dial(place: Place) -> Connection:
         cluster = project.tenants.cluster
-        return await asyncpg.connect(
-            host=cluster.host,
-            port=cluster.port,
-            database=place.database,
-            user=project.names.login("editor"),
-            password=PASSWORD,
-            statement_cache_size=0,
-        )
+        try:
+            return await asyncpg.connect(
+                host=cluster.host,
+                port=cluster.port,
+                database=place.database,
+                user=project.names.login("editor"),
+                password=PASSWORD,
+                statement_cache_size=0,
+            )
+        except GONE as error:
+            raise DatabaseAway(type(error).__name__) from error
 
     pools = ProjectPools(dial, cap=8, per_project=3)
 

@@ -93,3 +93,12 @@ async def test_a_copy_that_nobody_ever_looked_at_is_guessed_by_its_pages(
     await done(inside, "INSERT INTO t SELECT generate_series(1, 5)")
     assert 5_000 < await estimate(inside) < 20_000
     await inside.close()
+
+
+async def test_whatever_the_owner_of_a_table_says_of_it_the_estimate_is_a_number_of_rows(databases: tuple[Connection, Connection]) -> None:
+    inside, _ = databases
+    await done(inside, TABLE, FILL)
+    for said in ("3e38", "NaN", "Infinity"):
+        lie = f"SELECT pg_restore_relation_stats('schemaname', 'public', 'relname', 't', 'relpages', 1, 'reltuples', '{said}'::real)"
+        await done(inside, lie, "SELECT pg_stat_reset()")
+        assert 0 <= await estimate(inside) <= 2_000_000_000_000

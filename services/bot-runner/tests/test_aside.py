@@ -27,6 +27,17 @@ async def test_a_megabyte_of_brackets_is_read_while_the_loop_goes_on() -> None:
     assert await turns_during(Aside(limit=30).checked(BRACKETS)) > 1_000
 
 
+async def test_names_of_many_parts_are_read_aside_too() -> None:
+    assert await turns_during(Aside().checked({"bot.py": "", "x.toml": "a" + ".a" * 3_900 + " = 1\n"})) > 100
+    assert await turns_during(Aside().checked({"bot.py": "", **{f"{'a/' * 90}{n}": "" for n in range(198)}})) > 100
+
+
+async def test_of_many_flaws_the_first_are_looked_for_and_no_more() -> None:
+    with pytest.raises(BundleRefused) as refused:
+        checked({"bot.py": "", "loquat.toml": "".join(f"nam{n} = 1\n" for n in range(900))})
+    assert len(refused.value.flaws) == 20
+
+
 async def test_large_and_small_bundles_are_the_same_version_whoever_reads_them() -> None:
     aside = Aside()
     assert await aside.checked(GOOD) == checked(GOOD)

@@ -152,7 +152,13 @@ def test_a_result_that_the_sdk_would_not_make_breaks_the_protocol(result: dict[s
 @given(
     st.dictionaries(
         st.sampled_from(["replies", "state", "end", "hold", "ask", "joins", "later", "x"]),
-        st.none() | st.booleans() | st.text() | st.binary() | st.floats() | st.datetimes() | st.lists(st.dictionaries(st.text(), st.text())),
+        st.none()
+        | st.booleans()
+        | st.text()
+        | st.binary()
+        | st.floats()
+        | st.datetimes()
+        | st.lists(st.dictionaries(st.text(), st.text())),
     )
 )
 def test_whatever_a_bot_says_is_a_result_or_a_violation(result: dict[str, Any]) -> None:

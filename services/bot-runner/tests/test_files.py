@@ -48,6 +48,7 @@ async def test_who_did_not_see_the_last_content_is_told_both_and_overwrites_noth
     assert (await bench.bad("DELETE", "/files/bot.py", If_Match=seen, code="file_changed"))["current"]["content"] == "mine = 1\n"
     assert (await bench.bad("PUT", "/files/bot.py", {"content": "x"}, code="etag_needed"))["current"]["etag"] == mine["etag"]
     await bench.bad("DELETE", "/files/bot.py", code="etag_needed")
+    await bench.bad("DELETE", "/files/none.py", If_Match='""', code="etag_needed")
     await bench.bad("PUT", "/files/bot.py", {"content": "x"}, If_None_Match="*", code="file_changed")
     await bench.good("DELETE", "/files/bot.py", If_Match=mine["etag"])
     gone = await bench.bad("PUT", "/files/bot.py", {"content": "late"}, If_Match=mine["etag"], code="file_changed")

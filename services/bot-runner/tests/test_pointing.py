@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loquat_bot_runner.domain import pointing
 from loquat_bot_runner.domain.canary import Tally, verdict
-from loquat_bot_runner.domain.difference import difference
 from loquat_bot_runner.domain.configuration import Setting
+from loquat_bot_runner.domain.difference import difference
 from loquat_bot_runner.domain.gate import Loaded, objections, overstated
 from loquat_bot_runner.domain.pointer import Choice, choose, needs_opening, share_of, versions
 from loquat_bot_runner.domain.pointing import CannotPoint, Here, Pointing

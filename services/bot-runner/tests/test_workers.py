@@ -188,7 +188,8 @@ async def _count(before: set[int], most: int) -> bool:
 class Impossible:
     """A shelf with files that the disk does not take."""
 
-    async def files(self, _project: str, _version: str) -> dict[str, str]:
+    async def files(self, project: str, version: str) -> dict[str, str]:
+        del project, version
         return {"a": "", "a/b": ""}
 
 
@@ -196,6 +197,20 @@ async def test_files_that_cannot_be_unpacked_are_the_platforms_fault_and_leave_n
     with pytest.raises(ProjectDatabaseAway):
         await Bundles(Impossible(), bundles).of("prj", "v")
     assert [p for p in bundles.rglob("*") if p.name != "prj"] == []
+
+
+async def test_folders_that_nobody_asks_for_go_and_are_unpacked_again(shelf: Shelf, bundles: Path) -> None:
+    made = Bundles(shelf, bundles)
+    old, left, fresh = await made.of("prj_a", "quick"), bundles / "prj_a" / "slow.123", await made.of("prj_b", "slow")
+    left.mkdir()
+    for folder in (old, left):
+        os.utime(folder, (1, 1))
+    assert made.sweep() == 2
+    assert (old.exists(), left.exists(), fresh.exists()) == (False, False, True)
+    assert (await made.of("prj_a", "quick") / "bot.py").read_text() == QUICK
+    os.utime(fresh, (1, 1))
+    await made.of("prj_b", "slow")
+    assert made.sweep() == 0, "somebody asked for it"
 
 
 class Provisioner:

@@ -240,7 +240,7 @@ class Office:
 async def open_office(platform: Platform, folder: Path) -> AsyncGenerator[Office]:
     """A connector without rows, and a Meta that knows no number."""
     pool = await open_pool(platform.dsn("connector"), search_path="connector, pg_catalog", max_size=12)
-    for table in ("attempts", "sends", "outcomes", "numbers", "unrouted", "account_updates", "deferred"):
+    for table in ("attempts", "sends", "outcomes", "numbers", "unrouted", "account_updates", "deferred", "erased_contacts"):
         await pool.execute(compose("DELETE FROM {table}", table=Ident(table)))
     world = World()
     webhooks = Webhooks(world)

@@ -12,6 +12,7 @@ from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.memory import MemoryBus
 from loquat_common.bus.port import Table
 from loquat_common.departures import Departures
+from loquat_connector.adapters.people import ForgottenSends
 from loquat_connector.domain.verdict import Verdict
 from loquat_connector.handlers.leaving import Leaving
 from loquat_events.catalog import DIRECTORY, NUMBERS
@@ -23,7 +24,7 @@ from services.connector.tests.office import NUMBER, PROJECT, Office, now, queued
 from tests.system.world import until
 
 OTHER, SECOND = "prj_b", "106540352242999"
-TABLES = ("numbers", "sends", "attempts", "outcomes", "account_updates", "deferred")
+TABLES = ("numbers", "sends", "attempts", "outcomes", "account_updates", "deferred", "erased_contacts")
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class Place:
         await office.queue.claim(send)
         await office.queue.end(send, Verdict("accepted", wamid="w"))
         await office.handle(AccountUpdateReceived(waba_id="waba", number_id=number, field="quality", raw="{}"), "waba")
+        await ForgottenSends(office.pool).bar(project, [uuid4()])
         await office.pool.execute(
             "INSERT INTO deferred (group_name, partition, seq, event_id, lane, project, event, state, attempts, next_at, reason)"
             " VALUES ('g', 't/0', 1, $1, 'l', $2, '{}', 'dead', 1, now(), 'r')",

@@ -174,6 +174,15 @@ async def test_what_cannot_be_done_any_more_is_refused_with_the_word_for_it_and_
     assert len(office.told()) == 1
 
 
+@pytest.mark.promise("P2")
+async def test_a_merge_that_was_done_stays_done_when_it_comes_again_after_the_next_one(office: Office) -> None:
+    (a, b, c), first, then = await office.people("wa_id:491", "wa_id:492", "wa_id:493"), uuid4(), uuid4()
+    for contact, into, key in ((a, b, first), (b, c, then), (a, b, first)):
+        assert isinstance(await office.merge(contact, into, key), Done)
+    assert [await office.state(k) for k in (first, then)] == [("done", None, 1)] * 2
+    assert len({e.id for e in office.told()}) == 2
+
+
 async def test_a_handler_about_to_commit_and_a_database_that_is_behind_are_waited_for(office: Office) -> None:
     (anna,), key, root = await office.people("wa_id:491"), uuid4(), await office.project.root()
     event = message("wa_id:491")

@@ -41,7 +41,7 @@ from loquat_common.migrate import load, migrate
 from loquat_common.tokens import Signer, Verifier, new_key
 from loquat_connector.adapters.accounts import Accounts
 from loquat_connector.adapters.numbers import Numbers
-from loquat_connector.adapters.queue import SendQueue
+from loquat_connector.adapters.people import ForgottenSends
 from loquat_connector.http.api import NumberApi
 from loquat_connector.http.people import PeopleApi
 from loquat_conversation_log.adapters.orders import Orders
@@ -229,7 +229,7 @@ def _owners(pools: dict[Service, Pool], directory: Directory, records: Records, 
         "conversation-log": RecordApi(cast("Any", records), directory, auth("conversation-log")).api,
         "schema-manager": SchemaApi(nothing, 0, auth("schema-manager")).api,
     }
-    PeopleApi(SendQueue(pools["connector"])).add_to(apis["connector"])
+    PeopleApi(ForgottenSends(pools["connector"]), lambda: None).add_to(apis["connector"])
     OrdersApi(Orders(pools["conversation-log"]), cast("Any", records), directory).add_to(apis["conversation-log"])
     FollowingsApi(FollowedRows(pools["schema-manager"], lambda: 0.5)).add_to(apis["schema-manager"])
     for name in CONSUMERS:

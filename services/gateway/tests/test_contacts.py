@@ -189,8 +189,21 @@ async def test_an_erase_takes_the_persons_dead_letters_sends_and_lines_and_nobod
     assert [tuple(r) for r in sends] == [
         ("erased", "{}", "accepted", None),
         ("erased", "{}", "expired", None),
-        ("4915", '{"text": "to Anna"}', "sending", None),
+        ("erased", "{}", "sending", None),
         ("4916", '{"text": "to Bea"}', "queued", None),
     ]
     for consumer in ("bot-runner", "connector"):
         assert [r["lane"] for r in await front.pools[consumer].fetch("SELECT lane FROM deferred")] == ["prj_1:4916"]
+
+
+@pytest.mark.promise("P7")
+async def test_a_contact_with_more_addresses_than_one_question_takes_is_erased(front: Front) -> None:
+    many = [str(n) for n in range(1001)]
+    front.records.changed[A] = {"addresses": [{"kind": "phone", "value": v} for v in many]}
+    pool = front.pools["connector"]
+    await pool.executemany(
+        "INSERT INTO sends (message_id, project_id, number_id, recipient, is_user_id, message, state, deadline) VALUES ($1, 'prj_1', '1', $2, false, '{}', 'queued', now())",
+        [(uuid4(), many[0]), (uuid4(), many[-1])],
+    )
+    assert (await front.ask(await front.key(), "DELETE", f"{PROJECT}/contacts/{A}"))[0] == 202
+    assert {r["recipient"] for r in await pool.fetch("SELECT recipient FROM sends")} == {"erased"}

@@ -13,13 +13,15 @@ _WIDTH: Final = """
 (SELECT 28 + coalesce(sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END), 0) FROM pg_catalog.pg_attribute AS a
  WHERE a.attrelid = {t}.oid AND a.attnum > 0)"""
 """Bytes of a row as the planner guesses them (plancat.c): 28 for its head, 32 for each value of no fixed size."""
+_MOST: Final = 2_000_000_000_000
+"""No table has more rows: 2^32 pages of 291. `reltuples` is its owner's to set (pg_restore_relation_stats), to NaN and 3e38, too."""
 _ESTIMATE: Final = """
-(SELECT CASE
+(SELECT least({most}, CASE
    WHEN s.unchanged AND {t}.reltuples >= 0 THEN {t}.reltuples
    WHEN s.looked THEN s.live
    WHEN {t}.reltuples >= 0 AND {t}.relpages > 0 THEN greatest(s.live, {t}.reltuples::float8 / {t}.relpages * {pages} - s.deleted)
    WHEN s.written >= {pages} THEN s.live
-   ELSE greatest(s.live, {pages} * page / width - s.deleted) END::bigint
+   ELSE greatest(s.live, {pages} * page / width - s.deleted) END)::bigint
  FROM (SELECT coalesce(pg_catalog.pg_stat_get_last_analyze_time({t}.oid), pg_catalog.pg_stat_get_last_autoanalyze_time({t}.oid),
                        pg_catalog.pg_stat_get_last_vacuum_time({t}.oid), pg_catalog.pg_stat_get_last_autovacuum_time({t}.oid)) IS NOT NULL AS looked,
               coalesce(pg_catalog.pg_stat_get_last_analyze_time({t}.oid), pg_catalog.pg_stat_get_last_autoanalyze_time({t}.oid)) IS NOT NULL
@@ -35,4 +37,4 @@ def rows(table: str, pages: str) -> str:
     Counters that began when the table did, or were set right since by an ANALYZE or VACUUM, are the truth. Counters that know of fewer rows than there
     are pages began later: then it is what was last looked at, for the pages of now; and if nobody ever looked, the planner's own guess of a row's width.
     """
-    return _ESTIMATE.replace(" page / width", f" {_PAGE} / {_WIDTH}").format(t=table, pages=pages)
+    return _ESTIMATE.replace(" page / width", f" {_PAGE} / {_WIDTH}").format(t=table, pages=pages, most=_MOST)

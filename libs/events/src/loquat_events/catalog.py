@@ -171,7 +171,7 @@ PROJECTS: Final = Topic(
         Spoken(ContactMerged, ("conversation-log",)),
         Spoken(ContactErased, ("conversation-log",)),
     ),
-    consumers=("schema-manager",),  # what became of contacts; the rest is for tools outside, and for webhooks out
+    consumers=("schema-manager", "connector"),  # what became of contacts; the rest is for tools outside, and for webhooks out
 )
 DIRECTORY: Final = Topic(
     "projects.directory.v1",

@@ -76,6 +76,9 @@ class SendOrdered(Payload):
     take_over: bool | None = Field(
         default=None, description="whether the person holds the conversation from now on; null: as the project's settings say"
     )
+    contact_id: UUID | None = Field(
+        default=None, description="the contact that was named, if one was: if it is erased meanwhile, nothing is sent"
+    )
 
 
 class TimerFired(Payload):

@@ -61,6 +61,7 @@ def inbound(event: AnyEvent) -> dict[str, Any] | None:
                 "kind": "order",
                 "number_id": data.number_id,
                 "addresses": [clean(a.model_dump()) for a in data.addresses],
+                "contact_id": str(data.contact_id) if data.contact_id is not None else None,
             }
         case PersonUpdateReceived() as data:
             return {

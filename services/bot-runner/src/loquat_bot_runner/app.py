@@ -195,9 +195,11 @@ def _workers(
     names = Names()
     life.on_stop("names", _soon(names.close))
     room, limits = Room(settings.bot_connections), Limits(memory=settings.worker_memory)
+    bundles = Bundles(store, settings.bundles)
+    life.spawn("unpacked bots", bundles.run())
     workers = Workers(
         store,
-        Bundles(store, settings.bundles),
+        bundles,
         Housing(sandbox, credentials, limits, room, Outside(names.lookup, Guard(settings.own_networks)), policies.of, policies.seen),
         most=settings.workers,
         idle=settings.worker_idle,

@@ -14,17 +14,19 @@ from loquat_common.http import internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
 from loquat_common.service import Service
 from loquat_common.tokens import Verifier
-from loquat_events.catalog import ACCOUNTS, DIRECTORY, OUTBOX, RECEIPTS, UNROUTED
+from loquat_events.catalog import ACCOUNTS, DIRECTORY, OUTBOX, PROJECTS, RECEIPTS, UNROUTED
 
 from loquat_connector.adapters.accounts import Accounts
 from loquat_connector.adapters.graph import Graph
 from loquat_connector.adapters.numbers import Numbers
+from loquat_connector.adapters.people import ForgottenSends
 from loquat_connector.adapters.queue import SendQueue
 from loquat_connector.adapters.routes import Teller
 from loquat_connector.adapters.sender import Sender
 from loquat_connector.domain.pacing import Pacing
 from loquat_connector.handlers.leaving import Leaving
 from loquat_connector.handlers.messages import Messages
+from loquat_connector.handlers.people import People
 from loquat_connector.http.api import NumberApi
 from loquat_connector.http.people import PeopleApi
 from loquat_connector.settings import Settings
@@ -67,9 +69,12 @@ async def serve(settings: Settings) -> None:
 
         messages = Messages(queue, numbers, accounts, failpoints, sender.wake, teller.wake)
         service.follow(life, "messages", bus.subscribe("connector", [OUTBOX, RECEIPTS, UNROUTED, ACCOUNTS], messages.handle))
+        sends = ForgottenSends(service.pool)
+        people = People(sends, failpoints, teller.wake)
+        service.follow(life, "people", bus.subscribe("connector-people", [PROJECTS], people.handle))
         api = NumberApi(numbers, accounts, settings.moving_rest, changed, internal_auth(Verifier(settings.trusted_keys, "connector")))
         DeadLetterApi(letters).add_to(api.api)
-        PeopleApi(queue).add_to(api.api)
+        PeopleApi(sends, teller.wake).add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)
         await service.ready(life)

@@ -21,9 +21,9 @@ from loquat_events.envelope import Event, Payload
 from loquat_events.projects import ProjectReady
 from loquat_schema_manager.adapters.editors import Editors
 from loquat_schema_manager.adapters.followed import Followed, FollowedRows
-from loquat_schema_manager.adapters.following import Follower
+from loquat_schema_manager.adapters.following import Follower, Step
 from loquat_schema_manager.adapters.history import History
-from loquat_schema_manager.domain.followings import TRIES
+from loquat_schema_manager.domain.followings import TRIES, Following, LinkColumn
 from loquat_schema_manager.handlers.followings import Followings
 
 from tests.changing import control
@@ -209,6 +209,38 @@ async def test_a_table_that_refuses_says_why_is_tried_again_and_keeps_no_other(l
     (bad,) = [c for c in found.columns if c.table == "bad"]
     assert (found.state, bad.attempts, (bad.reason or "").partition(":")[0]) == ("failed", TRIES, code)
     assert await links.values("bad") == [a]
+
+
+@pytest.mark.parametrize(("shut", "attempts"), [(True, 0), (False, 1)])
+async def test_a_cluster_that_is_away_is_no_refusal_and_a_table_whose_session_is_ended_has_refused(
+    links: Links, *, shut: bool, attempts: int
+) -> None:
+    a, b = await links.person("491"), await links.person("492")
+    await links.table("notes")
+    await links.bot.execute("INSERT INTO notes (who) VALUES ($1)", a)
+    root, editor = await links.project.root(), await (await links.project.login("editor")).fetchval("SELECT session_user")
+    waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock')"
+
+    class Ended(Follower):
+        """Its session is ended while it waits for the table; where it is `shut`, the project's editor is not let in again."""
+
+        async def step(self, following: Following, column: LinkColumn) -> Step:
+            task = asyncio.create_task(super().step(following, column))
+            await until(lambda: root.fetchval(waits, editor), "it waits", 5)
+            if shut:
+                await root.execute(f'ALTER ROLE "{editor}" NOLOGIN')
+            await root.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = $1", editor)
+            return await task
+
+    order = await links.merge(a, b)
+    await links.bot.execute("BEGIN; LOCK TABLE notes IN EXCLUSIVE MODE")
+    try:
+        assert await Followings(links.rows, Ended(links.editors, _told_nobody), Failpoints(None)).once()
+    finally:
+        await root.execute(f'ALTER ROLE "{editor}" LOGIN')
+        await links.bot.execute("ROLLBACK")
+    (column,) = (await links.shown(order)).columns
+    assert (column.state, column.attempts) == ("open", attempts)
 
 
 async def test_what_was_given_up_is_begun_again_when_it_is_said_again(links: Links) -> None:

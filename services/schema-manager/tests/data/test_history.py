@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from loquat_common.http import Api
+from loquat_common.problems import Problem
 from loquat_schema_manager.adapters import expiry
 from loquat_schema_manager.adapters.editors import Editors
 from loquat_schema_manager.adapters.history import History
@@ -287,6 +288,18 @@ async def test_a_history_whose_triggers_rage_or_that_is_no_table_keeps_no_other_
     assert (await Expiries(lambda: projects, noted).once(), told) == (0, projects)
     await bot.execute("DROP TABLE row_history; CREATE VIEW row_history AS SELECT 1 AS id")
     assert await expire(data.project.project_id) == 0
+
+
+async def test_a_history_whose_triggers_dawdle_has_a_turn_and_no_more(data: Desk) -> None:
+    bot = await data.bot()
+    await bot.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    await switch(data, "t")
+    await bot.execute("INSERT INTO t VALUES (1); UPDATE row_history SET at = '2000-01-01'")
+    await bot.execute("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(9); RETURN OLD; END $$")
+    await bot.execute("CREATE TRIGGER dawdle BEFORE DELETE ON row_history FOR EACH ROW EXECUTE FUNCTION dawdle()")
+    with pytest.raises(Problem, match="database_away"):
+        await expiry.Expiry(data.editors, turn=0.2).of(data.project.project_id)
+    assert len(await changes(data, "t")) == 1
 
 
 async def test_tables_that_can_have_no_history_say_why(data: Desk) -> None:

@@ -220,6 +220,50 @@ async def test_what_comes_late_brings_nothing_of_an_erased_person_back(desk: Des
     assert await contact_of(project, "wa_id:4915112349170") != anna, "who writes after it is somebody new"
 
 
+@pytest.mark.promise("P7")
+async def test_an_order_that_waits_for_an_erased_contact_is_discarded_and_makes_nobody_of_his_number(desk: Desk, project: Project) -> None:
+    await desk.record(message("wa_id:4915112349170", "phone:+4915112349170"))
+    anna = await contact_of(project, "wa_id:4915112349170")
+    assert await erase(desk, anna) == "done"
+    late = {**order("wa_id:4915112349170", "phone:+4915112349170"), "contact_id": str(anna)}
+    assert (await desk.begin(late))["todo"] == "done"
+    others = [{**order("wa_id:4915112349170"), "contact_id": str(anna)}, {**order("wa_id:550"), "contact_id": None}, message("wa_id:551")]
+    await desk.record(*others)
+    assert await left_of(project, "4915112349170") == []
+    assert await ledger(desk) == {"accepted": 5, "discarded": 3, "open": 2}
+    root = await project.root()
+    assert await root.fetchval("SELECT count(*) FROM public.conversations WHERE contact_id = $1 AND status = 'open'", anna) == 0
+
+
+@pytest.mark.promise("P2")
+async def test_receipts_of_a_message_that_came_after_the_erase_find_it_and_leave_no_number(desk: Desk, project: Project) -> None:
+    await desk.record(message("wa_id:4915112349170"))
+    anna, root = await contact_of(project, "wa_id:4915112349170"), await project.root()
+    talk = await root.fetchval("SELECT id FROM public.conversations")
+    assert await erase(desk, anna) == "done"
+    late, wamid = str(uuid4()), "wamid.4915112349170"
+    sent = {"status": "sent", "at": "2026-01-01T00:00:00Z"}
+    await desk.receipts({"key": late, "wamid": wamid, **sent}, {"key": wamid, **sent})
+    await desk.outbound(
+        {"id": late, "conversation_id": str(talk), "type": "text", "text": "Annabel", "raw": "{}", "wamid": wamid, "sender": "bot"}
+    )
+    await desk.receipts({"key": late, "wamid": wamid, **sent, "status": "delivered"})
+    assert await left_of(project, "Annabel", "4915112349170") == []
+    row = await root.fetchrow("SELECT text, wamid, status, transitions ? 'failed' AS failed FROM public.messages WHERE id = $1", UUID(late))
+    assert row is not None
+    assert tuple(row) == (None, f"erased:{late}", "delivered", True)
+    assert await root.fetchval("SELECT count(*) FROM loquat.receipts") == 0
+
+
+async def test_a_receipt_that_waited_a_week_goes_when_others_come(desk: Desk, project: Project) -> None:
+    root = await project.root()
+    for key in ("old", "young"):
+        await desk.receipts({"key": key, "status": "sent", "at": "2026-01-01T00:00:00Z"})
+    await root.execute("UPDATE loquat.receipts SET recorded_at = now() - interval '8 days' WHERE key = 'old'")
+    await desk.receipts({"key": "new", "status": "sent", "at": "2026-01-01T00:00:00Z"})
+    assert {r["key"] for r in await root.fetch("SELECT key FROM loquat.receipts")} == {"young", "new"}
+
+
 async def test_a_message_that_is_being_recorded_is_waited_for_and_erased_too(desk: Desk, project: Project) -> None:
     await desk.record(message("wa_id:4915112349170"))
     anna, root = await contact_of(project, "wa_id:4915112349170"), await project.root()

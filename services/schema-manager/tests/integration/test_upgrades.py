@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from importlib.resources import files
@@ -93,18 +94,42 @@ async def keeps_its_walls(project: Project) -> None:
     assert await bot.fetchval("SELECT current_setting('lock_timeout')") == "1s"
 
 
-async def test_a_tenant_that_holds_what_the_walls_are_made_of_is_ended_and_not_waited_for(
+HOLD: Final = (  # in vain, but the row is rewritten
+    "SET idle_in_transaction_session_timeout = 0; SET transaction_timeout = 0; BEGIN; GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify TO PUBLIC"
+)
+
+
+@pytest.mark.promise("P4")
+async def test_a_tenant_whose_sessions_take_turns_at_holding_what_the_walls_are_made_of_is_kept_out_and_not_waited_for(
     tenants: Tenants, root: Connection, project: Project
 ) -> None:
-    bot = await project.login("bot")
     await look(tenants, root, project.database, AGE)
-    await bot.execute(
-        "SET idle_in_transaction_session_timeout = 0; SET transaction_timeout = 0; BEGIN;"
-        " GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify TO PUBLIC"  # in vain, but the row is rewritten
-    )
+    doors, holds, turn = await root.fetch(CLOSED), asyncio.Event(), asyncio.Lock()
+
+    async def hold(session: Connection) -> None:
+        async with turn:
+            await session.execute(HOLD)
+            holds.set()
+            await session.execute("SELECT pg_sleep(600)")
+
+    heirs = [asyncio.create_task(hold(await project.login("bot"))) for _ in range(5)]
+    await holds.wait()
     assert await bootstrap_cluster(tenants.cluster.connect, {}, all_again=True) == []
+    assert all(isinstance(end, Exception) for end in await asyncio.gather(*heirs, return_exceptions=True))
+    assert await root.fetch(CLOSED) == doors
     with pytest.raises(asyncpg.PostgresError):
         await (await project.login("bot")).execute("SELECT pg_notify('a', 'b')")
+
+
+async def test_a_database_that_an_upgrade_had_barred_when_it_was_killed_lets_in_again(
+    tenants: Tenants, root: Connection, project: Project
+) -> None:
+    doors = await root.fetch(CLOSED)
+    await root.execute(
+        f"INSERT INTO loquat_operations.opened VALUES ('{project.database}', 30, '0'); ALTER DATABASE {project.database} CONNECTION LIMIT 0"  # noqa: S608  (a name of the test's)
+    )
+    await bootstrap_cluster(tenants.cluster.connect, {})
+    assert await root.fetch(CLOSED) == doors
 
 
 @pytest.mark.parametrize("all_again", [True, False])

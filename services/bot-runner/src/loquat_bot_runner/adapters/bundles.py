@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from loquat_common.logs import get_logger
 
 from loquat_bot_runner.errors import DoesNotStart, ProjectDatabaseAway
+
+UNUSED: Final = 24 * 3600.0
+"""Seconds after which a folder that nobody asked for is in no worker's use: none grows older than `wear.OLDEST` and its last call."""
+_EVERY: Final = 3600.0
 
 
 class Files(Protocol):
@@ -36,7 +41,7 @@ class Bundles:
             ProjectDatabaseAway: it cannot be unpacked: the platform's fault, and logged.
         """
         folder = self._folder / project / version
-        if not folder.exists():
+        if not _asked_for(folder):
             files = await self._store.files(project, version)
             if files is None:
                 raise DoesNotStart(f"there is no version {version[:12]}")
@@ -46,6 +51,31 @@ class Bundles:
                 get_logger().error("bot.not_unpacked", project=project, version=version[:12], error=error.strerror)
                 raise ProjectDatabaseAway("the platform could not unpack the bot") from None
         return folder
+
+    async def run(self) -> None:
+        """Sweeps every hour, for ever."""
+        while True:
+            try:
+                await asyncio.to_thread(self.sweep)
+            except OSError as error:
+                get_logger().warning("bot.folders_not_swept", error=error.strerror)
+            await asyncio.sleep(_EVERY)
+
+    def sweep(self, seconds: float = UNUSED) -> int:
+        """Removes folders that nobody asked for in so many seconds, and what a crash left half unpacked; how many."""
+        gone = [f for f in self._folder.glob("*/*") if time.time() - f.stat().st_mtime > seconds]
+        for folder in gone:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(gone)
+
+
+def _asked_for(folder: Path) -> bool:
+    """Whether it is there; `sweep` goes by when that was asked last."""
+    try:
+        os.utime(folder)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _unpack(files: Mapping[str, str], folder: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _LOG_LINES: Final = 2_000
 """Lines kept of a project: what a page shows and a person reads. A flood of one project costs nobody else."""
+_EVENTS: Final = 1_000
+"""Events forgotten by one statement: some thousand rows by the index, far within a command's limit."""
 BATCH: Final = 1_000
 """Rows that one statement of the retention deletes: a short lock, a short transaction."""
 FAILED: Final = "failed"
@@ -138,13 +140,18 @@ class Store:
         self._written.pop(project, None)
 
     async def forget_events(self, project: str, events: Sequence[UUID]) -> None:
-        """What the bot said and where it failed at these events may hold a person's words: lines go, errors and traces too."""
-        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
-            await connection.execute("DELETE FROM logs WHERE project_id = $1 AND event_id = ANY ($2)", project, list(events))
-            await connection.execute(
-                "UPDATE runs SET error = NULL, trace = NULL, state = NULL, next_state = NULL WHERE project_id = $1 AND event_id = ANY ($2)",
+        """What the bot said and where it failed at these events may hold a person's words: lines go, errors and traces too.
+
+        Some events at a time; cut off, it is asked for again.
+        """
+        for start in range(0, len(events), _EVENTS):
+            some = list(events[start : start + _EVENTS])
+            await self._pool.execute("DELETE FROM logs WHERE project_id = $1 AND event_id = ANY ($2)", project, some)
+            await self._pool.execute(
+                "UPDATE runs SET error = NULL, trace = NULL, state = NULL, next_state = NULL WHERE project_id = $1 AND event_id = ANY ($2)"
+                " AND num_nonnulls(error, trace, state, next_state) > 0",
                 project,
-                list(events),
+                some,
             )
 
     async def forget_timers(self, project: str, conversations: Sequence[UUID]) -> None:

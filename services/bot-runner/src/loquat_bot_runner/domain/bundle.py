@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -51,9 +52,9 @@ def checked(files: Mapping[str, str]) -> str:
     """
     if flaws := [*_bounds(files)]:
         raise BundleRefused(flaws)
-    flaws = [*_missing(files), *_covered(files), *(flaw for path, content in files.items() for flaw in _flaws(path, content))]
-    if flaws:
-        raise BundleRefused(flaws[:_SHOWN])
+    each = (flaw for path, content in files.items() for flaw in _flaws(path, content))
+    if flaws := [*islice(chain(_missing(files), _covered(files), each), _SHOWN)]:  # no more are looked for: some take long
+        raise BundleRefused(flaws)
     return digest(files)
 
 
@@ -69,7 +70,7 @@ def weight(path: str, content: str) -> int:
 
 def path_flaw(path: str) -> Flaw | None:
     """What is wrong with a file's path; None: nothing."""
-    parts = PurePosixPath(path).parts
+    parts = PurePosixPath(path[: LONGEST_PATH + 1]).parts
     if (
         not path
         or len(path) > LONGEST_PATH
@@ -113,7 +114,8 @@ def _covered(files: Mapping[str, str]) -> Iterator[Flaw]:
     """A path below another file's: no folder holds both."""
     plain = {path for path in files if path_flaw(path) is None}
     for path in sorted(plain):
-        if (file := next((str(p) for p in PurePosixPath(path).parents if str(p) in plain), None)) is not None:
+        above = (path[:end] for end, letter in enumerate(path) if letter == "/")
+        if (file := next((p for p in above if p in plain), None)) is not None:
             yield Flaw("path", f"{path} lies below {file}, which is a file", "give one of the two another name", path)
 
 

@@ -145,8 +145,8 @@ class DeploymentsApi:
         try:
             used = await self._gate.in_use(project)
             declared = await self._gate.declared(project, current.version) if current is not None else ()
-        except _AWAY:
-            raise _away() from None
+        except _AWAY as away:
+            raise _away(away) from None
         known = {*declared, INITIAL}
         items = [shapes.State(state=s, declared=s in known, conversations=used.get(s, 0)) for s in sorted(known | used.keys())]
         unknown = [s.state for s in items if not s.declared]
@@ -177,10 +177,10 @@ class DeploymentsApi:
         self._asking.add(project)
         try:
             found = await self._gate.objections(listed, version, moves_conversations=moves_conversations)
-        except _AWAY:
+        except _AWAY as away:
             if force:
                 return ["unknown"]
-            raise _away() from None
+            raise _away(away) from None
         finally:
             self._asking.discard(project)
         if found and not force:
@@ -231,5 +231,7 @@ def _refused(found: list[Objection]) -> Problem:
     return Problem(409, "deployment_refused", "The bot was not deployed", detail, reasons=reasons, advice="Mend it, or deploy with force")
 
 
-def _away() -> Problem:
+def _away(why: Exception) -> Problem:
+    if isinstance(why, ProjectDatabaseAway):
+        return Problem(503, "not_checked", "The bot cannot be checked now", f"{why.error}; try again in a moment")
     return Problem(503, "database_away", "The project's database does not answer", "Whether the bot fits it cannot be known; try again")

@@ -93,7 +93,7 @@ class FilesApi:
     async def remove(self, request: web.Request, *, path: shapes.OneFile) -> None:
         """One."""
         match = _match(request)
-        if match is None:
+        if not match:
             raise _unseen(None)
         try:
             await self._drafts.remove(path.project_id, path.file, match=match)

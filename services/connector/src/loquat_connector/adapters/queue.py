@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from loquat_events.conversations import MessageOutcome, MessageQueued, StatusReceived
-from loquat_events.ids import change_id
 
+from loquat_connector.adapters.outcomes import tell
 from loquat_connector.domain.verdict import Verdict
 
 if TYPE_CHECKING:
     import asyncpg
-    from asyncpg.pool import PoolConnectionProxy
 
     Pool = asyncpg.Pool[asyncpg.Record]
-    Connection = PoolConnectionProxy[asyncpg.Record]
 
 LEASE: Final = 15.0
 """Seconds for one attempt. Above the limit of the HTTP call (10 s): a row that is still `sending` then has lost its sender."""
@@ -60,6 +57,18 @@ _NEXT_DUE: Final = (
     " (SELECT min(lease_until) FROM sends WHERE state = 'sending')) - clock_timestamp())::float"
 )
 
+# purpose: what became of an attempt; before its row in `attempts`, as everywhere. One of an erased person is not queued again, and learns no wamid
+_END: Final = """
+WITH held AS (
+  SELECT message_id, recipient = 'erased' AS erased,
+    attempts = $2 AND (state = 'sending' OR state = 'unknown' AND $3 IN ('accepted', 'failed')) AS ours FROM sends WHERE message_id = $1 FOR NO KEY UPDATE
+), moved AS (
+  UPDATE sends AS s SET state = CASE WHEN h.erased AND $3::text = 'queued' THEN 'failed' ELSE $3 END, wamid = CASE WHEN NOT h.erased THEN coalesce($4, s.wamid) END,
+    next_at = now() + $5::float * interval '1 second', lease_until = NULL, ended_at = CASE WHEN NOT h.erased AND $3 = 'queued' THEN NULL ELSE now() END
+  FROM held AS h WHERE s.message_id = h.message_id AND h.ours RETURNING s.state
+)
+SELECT h.erased, (SELECT m.state FROM moved AS m) AS state FROM held AS h"""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -81,10 +90,11 @@ class SendQueue:
         self._pool, self.lease, self._share = pool, lease, share
 
     async def put(self, project: str, queued: MessageQueued, recipient: str, *, is_user_id: bool) -> None:
-        """Takes a message in, once."""
-        await self._pool.execute(
-            "INSERT INTO sends (message_id, project_id, number_id, recipient, is_user_id, message, state, queued_at, deadline)"
-            " VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7::timestamptz, $7::timestamptz + $8::float * interval '1 second') ON CONFLICT DO NOTHING",
+        """Takes a message in, once; to a contact who was erased it is refused, and nothing of it is kept."""
+        tag = await self._pool.execute(
+            "INSERT INTO sends (message_id, project_id, number_id, recipient, is_user_id, message, state, queued_at, deadline, contact_id)"
+            " SELECT $1::uuid, $2::text, $3, $4, $5::boolean, $6::jsonb, 'queued', $7::timestamptz, $7::timestamptz + $8::float * interval '1 second', $9::uuid"
+            " WHERE NOT EXISTS (SELECT FROM erased_contacts WHERE (project_id, contact_id) = ($2, $9)) ON CONFLICT DO NOTHING",
             queued.message_id,
             project,
             queued.number_id,
@@ -93,21 +103,23 @@ class SendQueue:
             queued.message.model_dump(exclude_none=True),
             queued.queued_at,
             _LIFE,
+            queued.contact_id,
         )
+        if tag == "INSERT 0 0":  # or it is there already, and stays as it is
+            await self.refuse(project, queued, "the contact was erased")
 
     async def refuse(self, project: str, queued: MessageQueued, reason: str) -> None:
-        """A message that cannot be sent at all: failed at once, visible."""
+        """A message that cannot be sent at all: failed at once, visible. What it says stands in the project's record alone."""
         async with self._pool.acquire(timeout=10) as connection, connection.transaction():
             fresh = await connection.fetchval(
                 "INSERT INTO sends (message_id, project_id, number_id, recipient, is_user_id, message, state, deadline, ended_at)"
-                " VALUES ($1, $2, $3, '', false, $4, 'failed', now(), now()) ON CONFLICT DO NOTHING RETURNING true",
+                " VALUES ($1, $2, $3, '', false, '{}', 'failed', now(), now()) ON CONFLICT DO NOTHING RETURNING true",
                 queued.message_id,
                 project,
                 queued.number_id,
-                queued.message.model_dump(exclude_none=True),
             )
             if fresh:
-                await _tell(connection, project, queued.message_id, "failed", 0, title=reason)
+                await tell(connection, project, queued.message_id, "failed", 0, title=reason)
 
     async def candidates(self, most: int, busy: Sequence[str], resting: Sequence[str] = ()) -> list[Send]:
         """Due heads of lanes, of lanes that this process has not in hand and numbers that do not rest. Nothing is claimed yet.
@@ -147,8 +159,14 @@ class SendQueue:
         """What became of the attempt.
 
         If a status was faster, the row has moved on and only the attempt is noted. An answer after the lease still ends what nobody knew.
+        If the person was erased meanwhile, it is not tried again, and Meta's id and words (they may hold the number) are kept nowhere.
         """
         async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            row = await connection.fetchrow(_END, send.message_id, send.attempt, verdict.state, verdict.wamid, verdict.wait)
+            if row is None:
+                return  # its project is gone
+            if row["erased"]:
+                verdict = replace(verdict, wamid=None, title=None, details=None)
             await connection.execute(
                 "UPDATE attempts SET ended_at = clock_timestamp(), outcome = $3, http_status = $4, code = $5, title = $6, details = $7, fbtrace_id = $8"
                 " WHERE message_id = $1 AND n = $2",
@@ -161,22 +179,12 @@ class SendQueue:
                 verdict.details,
                 verdict.fbtrace_id,
             )
-            moved = await connection.fetchval(
-                "UPDATE sends SET state = $3, wamid = coalesce($4, wamid), next_at = now() + $5 * interval '1 second', lease_until = NULL,"
-                " ended_at = CASE WHEN $3 = 'queued' THEN NULL ELSE now() END"
-                " WHERE message_id = $1 AND attempts = $2 AND (state = 'sending' OR state = 'unknown' AND $3 IN ('accepted', 'failed')) RETURNING true",
-                send.message_id,
-                send.attempt,
-                verdict.state,
-                verdict.wamid,
-                verdict.wait,
-            )
-            if moved and verdict.state != "queued":
-                await _tell(
+            if row["state"] not in {None, "queued"}:
+                await tell(
                     connection,
                     send.project_id,
                     send.message_id,
-                    verdict.state,
+                    row["state"],
                     send.attempt,
                     wamid=verdict.wamid,
                     code=verdict.code,
@@ -209,7 +217,7 @@ class SendQueue:
                     row["message_id"],
                     row["attempts"],
                 )
-                await _tell(
+                await tell(
                     connection, row["project_id"], row["message_id"], "unknown", row["attempts"], title="nobody knows whether it was sent"
                 )
             old = await connection.fetch(
@@ -218,7 +226,7 @@ class SendQueue:
                 " RETURNING message_id, project_id, attempts"
             )
             for row in old:
-                await _tell(
+                await tell(
                     connection, row["project_id"], row["message_id"], "expired", row["attempts"], title="it could not be sent in time"
                 )
         return len(lost) + len(old)
@@ -241,11 +249,11 @@ class SendQueue:
         return await self._pool.fetchval(_NEXT_DUE, busy, resting, self._share)
 
     async def projects(self) -> list[str]:
-        """All that have a message here. From one to the next by the index: their rows may be many."""
+        """All that have a message here, or had one to a contact who was erased. From one to the next by the index: their rows may be many."""
         rows = await self._pool.fetch(
             "WITH RECURSIVE step (id) AS (SELECT min(project_id) FROM sends UNION ALL"
             " SELECT (SELECT min(project_id) FROM sends WHERE project_id > step.id) FROM step WHERE step.id IS NOT NULL)"
-            " SELECT id FROM step WHERE id IS NOT NULL"
+            " SELECT id FROM step WHERE id IS NOT NULL UNION SELECT project_id FROM erased_contacts"
         )
         return [r["id"] for r in rows]
 
@@ -259,24 +267,7 @@ class SendQueue:
         ):
             continue
         await self._pool.execute("DELETE FROM outcomes WHERE project_id = $1", project)
-
-    async def forget_people(self, project: str, addresses: Sequence[str]) -> None:
-        """Takes text and recipient from the messages to a person. The rows stay: they keep a message that is queued again from being sent again.
-
-        One that waits is not sent any more. One on the socket at this moment is left as it is.
-        """
-        people = list(addresses)
-        while await self._pool.fetchval(
-            "WITH chosen AS (SELECT message_id FROM sends WHERE project_id = $1 AND recipient = ANY ($2) AND state <> 'sending' LIMIT $3 FOR UPDATE),"
-            " told AS (UPDATE attempts AS a SET title = NULL, details = NULL FROM chosen AS c WHERE a.message_id = c.message_id),"
-            " blank AS (UPDATE sends AS s SET message = '{}', recipient = 'erased', wamid = NULL, ended_at = coalesce(ended_at, now()),"
-            "  state = CASE WHEN s.state = 'queued' THEN 'expired' ELSE s.state END FROM chosen AS c WHERE s.message_id = c.message_id RETURNING 1)"
-            " SELECT count(*) FROM blank",
-            project,
-            people,
-            _DELETED_AT_ONCE,
-        ):
-            continue
+        await self._pool.execute("DELETE FROM erased_contacts WHERE project_id = $1", project)
 
     async def outcomes(self, most: int) -> list[tuple[UUID, str, MessageOutcome]]:
         """What is still to be published, in order."""
@@ -290,33 +281,3 @@ class SendQueue:
 
 def _send(row: asyncpg.Record, attempt: int) -> Send:
     return Send(row["message_id"], row["project_id"], row["number_id"], row["recipient"], row["is_user_id"], row["message"], attempt)
-
-
-async def _tell(
-    connection: Connection,
-    project: str,
-    message: UUID,
-    status: str,
-    attempt: int,
-    *,
-    wamid: str | None = None,
-    code: int | None = None,
-    title: str | None = None,
-) -> None:
-    outcome = MessageOutcome.model_validate(
-        {
-            "message_id": message,
-            "status": status,
-            "attempt": attempt,
-            "wamid": wamid,
-            "at": datetime.now(UTC),
-            "error_code": code,
-            "error_title": title,
-        }
-    )
-    await connection.execute(
-        "INSERT INTO outcomes (id, project_id, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        change_id(message, f"{attempt} {status}"),
-        project,
-        outcome.model_dump(mode="json"),
-    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 from loquat_common.http import Api
 from pydantic import BaseModel, Field
 
-from loquat_connector.adapters.queue import SendQueue
+from loquat_connector.adapters.people import ForgottenSends
 
 
 class _Project(BaseModel):
@@ -22,8 +24,8 @@ class Addresses(BaseModel):
 class PeopleApi:
     """Part of the internal API."""
 
-    def __init__(self, queue: SendQueue) -> None:
-        self._queue = queue
+    def __init__(self, sends: ForgottenSends, told: Callable[[], None]) -> None:
+        self._sends, self._told = sends, told
 
     def add_to(self, api: Api) -> None:
         """Adds the route."""
@@ -31,5 +33,6 @@ class PeopleApi:
         api.route("POST", path, self.forget, summary="Forget what is kept of a person", scope="contacts:write")
 
     async def forget(self, _request: web.Request, *, path: _Project, body: Addresses) -> None:
-        """Texts and recipients of messages. It may be asked for again."""
-        await self._queue.forget_people(path.project_id, body.addresses)
+        """Texts and recipients of messages; those that wait are not sent, and that is told. It may be asked for again."""
+        await self._sends.forget_addresses(path.project_id, body.addresses)
+        self._told()

@@ -54,8 +54,11 @@ class Contacts:
         return Done()
 
     async def _executed(self, project: ProjectListed, order: Order) -> Outcome:
-        await self._orders.accept(order, project.epoch)
+        kept = await self._orders.accept(order, project.epoch)
         self._failpoints.hit("conversation_log.contacts.accepted")
+        if kept.state == "done" and kept.epoch is not None:
+            # whatever was done to the contact since; whoever did not hear of it hears it now
+            return Done((done(order, kept.people, kept.epoch, self._clock()),))
         if order.into is not None:
             word, people = await self._people.merge(project, order.contact_id, order.into), ()
         else:

@@ -26,6 +26,8 @@ from loquat_gateway.http.views import OneProject
 
 _LANE: Final = "contacts"
 """One lane of a project for all its orders, so that they are executed in the order in which they were given."""
+_LANES: Final = 1000
+"""Addresses that a service takes in one question."""
 _PATIENCE: Final = 30.0  # seconds; a person of a hundred thousand messages takes some
 
 
@@ -169,9 +171,10 @@ class Contacts:
                 raise
             return
         lanes = [a["value"] for a in contact["addresses"]]
-        await self._clients["connector"].call("POST", f"{base}/people/forget", actor=actor, json={"addresses": lanes}, timeout=_PATIENCE)
-        for consumer in CONSUMERS:
-            await self._clients[consumer].call("POST", f"{base}/dead-letters/forget", actor=actor, json={"lanes": lanes})
+        for some in (lanes[n : n + _LANES] for n in range(0, len(lanes), _LANES)):
+            await self._clients["connector"].call("POST", f"{base}/people/forget", actor=actor, json={"addresses": some}, timeout=_PATIENCE)
+            for consumer in CONSUMERS:
+                await self._clients[consumer].call("POST", f"{base}/dead-letters/forget", actor=actor, json={"lanes": some})
 
     async def _give(self, request: web.Request, path: OneContact, order: Payload, noted: Any, action: str) -> None:
         event = Event[Payload].of(

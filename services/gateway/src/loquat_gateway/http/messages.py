@@ -98,7 +98,12 @@ class Messages:
         chosen = _chosen(number, listed)
         key = order_id(path.project_id, idempotency_key(request) or str(uuid4()))
         order = SendOrdered(
-            number_id=chosen, addresses=addresses, message=_cleaned(body.message), ordered_by=actor.subject, take_over=body.take_over
+            number_id=chosen,
+            addresses=addresses,
+            message=_cleaned(body.message),
+            ordered_by=actor.subject,
+            take_over=body.take_over,
+            contact_id=body.contact_id,
         )
         event = Event[Payload].of(order, id=key, source="/gateway", time=self._clock(), project=path.project_id, lane=addresses[0].value)
         await publish(self._bus, event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from loquat_common.problems import Problem
@@ -14,6 +15,8 @@ from loquat_schema_manager.adapters.history import is_there
 BATCH: Final = 10_000
 """Changes that are deleted by one statement."""
 _BATCHES: Final = 20  # of one project, then it is another one's turn
+_TURN: Final = 30.0
+"""Seconds of one project in all: a trigger may set aside what a session says of its later statements."""
 _SESSION: Final = Session(statement_ms=10_000, frees=True)
 
 # purpose: at most $1 of the oldest changes of each table, whose days are over or that is gone. The index of (history, id) is walked from one history to
@@ -37,14 +40,14 @@ DELETE FROM public.row_history WHERE id IN (
 class Expiry:
     """What deletes them."""
 
-    def __init__(self, editors: Editors) -> None:
-        self._editors = editors
+    def __init__(self, editors: Editors, *, turn: float = _TURN) -> None:
+        self._editors, self._turn = editors, turn
 
     async def of(self, project: str) -> int:
         """Deletes up to 200,000 changes of a project; how many.
 
         Raises:
-            Problem: as a session does; whatever the project's own triggers say.
+            Problem: as a session does; whatever the project's own triggers say; 503 when its turn is over, what was deleted stays so.
         """
         count = 0
         async with self._editors.session(project, _SESSION) as connection:
@@ -53,11 +56,12 @@ class Expiry:
                     return 0
             except Problem:  # something else has the name
                 return 0
-            for _ in range(_BATCHES):
-                with fitting():
-                    tag = await connection.execute(_EXPIRE, BATCH)
-                gone = int(tag.rpartition(" ")[2])
-                count += gone
-                if gone < BATCH:
-                    break
+            async with asyncio.timeout(self._turn):
+                for _ in range(_BATCHES):
+                    with fitting():
+                        tag = await connection.execute(_EXPIRE, BATCH)
+                    gone = int(tag.rpartition(" ")[2])
+                    count += gone
+                    if gone < BATCH:
+                        break
         return count

@@ -77,6 +77,15 @@ class Follower:
         """
         return self._editors.place(project).epoch
 
+    async def answers(self, project: str) -> bool:
+        """Whether a session of the project's can be had at all."""
+        try:
+            async with self._editors.session(project, _LOOK) as connection:
+                await connection.fetchval("SELECT 1")
+        except Problem:
+            return False
+        return True
+
     async def columns(self, following: Following) -> list[LinkColumn]:
         """The columns that follow it, by table and name.
 

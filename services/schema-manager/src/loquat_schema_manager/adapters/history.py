@@ -17,6 +17,7 @@ from loquat_rest.history import KEPT
 
 from loquat_schema_manager.adapters.blame import fitting
 from loquat_schema_manager.adapters.editors import Editors, Session, committed
+from loquat_schema_manager.adapters.pages import reading
 from loquat_schema_manager.adapters.relations import Column, Relation, find
 from loquat_schema_manager.adapters.rows import Changed
 from loquat_schema_manager.domain import statements, undo
@@ -147,22 +148,23 @@ class History:
         async with self._editors.session(project, _READ) as connection:
             relation = await find(connection, table)
             with fitting():
-                state = await _state(connection, relation)
-                if state is None:
-                    return Noted(enabled=False, keep_days=None, changes=[], more=False)
-                history, enabled, keep_days = state
-                given: list[object] = [
-                    history,
-                    before if before is not None else 1 << 62,
-                    limit + 1,
-                    [c.name for c in relation.columns if c.bare in _SMALL],
-                ]
-                sql = ""
-                if key is not None:
-                    given.append(await _canonical(connection, relation, key))
-                    sql = " AND pg_catalog.md5(h.key::pg_catalog.text) = pg_catalog.md5($5::pg_catalog.jsonb::pg_catalog.text)"
-                rows = await connection.fetch(_page(sql), *given)
-                more = len(rows) > limit or await _is_more(connection, history, rows, sql, given)
+                async with reading(connection):
+                    state = await _state(connection, relation)
+                    if state is None:
+                        return Noted(enabled=False, keep_days=None, changes=[], more=False)
+                    history, enabled, keep_days = state
+                    given: list[object] = [
+                        history,
+                        before if before is not None else 1 << 62,
+                        limit + 1,
+                        [c.name for c in relation.columns if c.bare in _SMALL],
+                    ]
+                    sql = ""
+                    if key is not None:
+                        given.append(await _canonical(connection, relation, key))
+                        sql = " AND pg_catalog.md5(h.key::pg_catalog.text) = pg_catalog.md5($5::pg_catalog.jsonb::pg_catalog.text)"
+                    rows = await connection.fetch(_page(sql), *given)
+                    more = len(rows) > limit or await _is_more(connection, history, rows, sql, given)
         return Noted(enabled, keep_days, rows[:limit], more)
 
     async def undo(self, project: str, table: str, change: int, actor: str) -> TakenBack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from loquat_schema_manager.domain.fragments import Text
 
 if TYPE_CHECKING:
     import asyncpg
+    from asyncpg.transaction import Transaction
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -82,6 +84,11 @@ def keys_of(relation: Relation, sort: list[Sort]) -> tuple[list[pages.Key], str 
     return [*found, *_PLACES], None
 
 
+def reading(connection: Connection) -> Transaction:
+    """For whatever a session that reads asks after its first statement: a function in that one may have set the session's own default aside."""
+    return connection.transaction(readonly=True)
+
+
 async def read(connection: Connection, relation: Relation, query: Query, *, sealed: Fetch | None = None) -> Page:
     """A page; `sealed` fetches it with the seal of the relation as it is now, unless there is no row. Errors of the statement are Postgres' own: wrap this with `refusals`.
 
@@ -95,7 +102,7 @@ async def read(connection: Connection, relation: Relation, query: Query, *, seal
     key = [relation.column(c) for c in relation.key]
     version = None if relation.kind in _KINDS else statements.STORED
     page, last, size = Page(), list[str | None](), 0
-    for part in pages.parts(keys, position):
+    for number, part in enumerate(pages.parts(keys, position)):
         left = query.limit + 1 - len(page.lines)
         if left <= 0 or size >= _MOST_BYTES:
             break
@@ -103,7 +110,9 @@ async def read(connection: Connection, relation: Relation, query: Query, *, seal
         condition = f"{_found(relation, query, parameters)} AND {part(parameters)}"
         seal = SEAL.format(name=Text(relation.name)) if sealed else ""
         sql = statements.page(relation.ident, columns, key, version, keys, condition, limit=left, most_bytes=_MOST_BYTES - size, seal=seal)
-        for text, at, found in await (sealed or connection.fetch)(sql, *parameters.values):
+        async with reading(connection) if number else nullcontext():
+            rows = await (sealed or connection.fetch)(sql, *parameters.values)
+        for text, at, found in rows:
             if text is None and len(page.lines) < query.limit:
                 return await _before_a_large_row(connection, relation, query, len(page.lines))
             page.lines.append(text or "")
@@ -124,11 +133,13 @@ async def _before_a_large_row(connection: Connection, relation: Relation, query:
     """A row has no room: the page ends before it, and the next one begins with it."""
     if not shown:
         raise Problem(422, "row_too_large", "A row is too large to be shown", f"{_MOST_BYTES} bytes are the limit; ask for some columns")
-    return await read(connection, relation, query.model_copy(update={"limit": shown}))
+    async with reading(connection):
+        return await read(connection, relation, query.model_copy(update={"limit": shown}))
 
 
 async def _count(connection: Connection, relation: Relation, query: Query, page: Page) -> None:
-    found = await count(connection, relation, query, COUNTED + 1)
+    async with reading(connection):
+        found = await count(connection, relation, query, COUNTED + 1)
     page.count, page.count_is_exact = min(found, COUNTED), found <= COUNTED
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -83,7 +83,8 @@ class Rows:
             relation = await find(connection, table)
             self._known.keep(place, relation)
             with fitting():
-                return await pages.read(connection, relation, query)
+                async with pages.reading(connection) if known is not None else nullcontext():
+                    return await pages.read(connection, relation, query)
 
     async def _as_known(self, connection: Connection, known: Relation, query: Query) -> Page | None:
         """A page of a relation that was looked at before, if it still has this shape: the page's own statement says so. Saves two round trips."""

@@ -24,7 +24,7 @@ Connect = Callable[[str], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 
 _AT_ONCE: Final = 4
 _QUIET_TRIES: Final = 2
-_TRIES: Final = 5
+_BARRED_TRIES: Final = 3
 _LIMITS: Final = "SET search_path = pg_catalog, pg_temp; SET lock_timeout = '1s'; SET statement_timeout = '60s'"
 _CLOSE_LIMIT: Final = 5.0  # seconds
 
@@ -35,16 +35,19 @@ WHERE datconnlimit <> -2 AND datname ~ '^(loquat_base|loquat_template_[0-9]+|[pb
 
 # What was closed is opened for superusers alone (they do not count in a limit) and closed again as it was, also by whoever comes after one that was
 # killed (see cluster.sql). `opened_by`: the transaction that opened it; if another one has changed the row since, somebody else has opened it for good.
+# 0, which is no transaction: it was open, and is so again with its limit.
 _KEEP: Final = """
 INSERT INTO loquat_operations.opened SELECT datname, datconnlimit, pg_current_xact_id()::xid FROM pg_database WHERE datname = $1 AND NOT datallowconn"""
+_BAR: Final = """
+INSERT INTO loquat_operations.opened SELECT datname, datconnlimit, '0'::xid FROM pg_database WHERE datname = $1 ON CONFLICT DO NOTHING"""
 _STANDS: Final = """
 SELECT o.connection_limit, d.xmin = o.opened_by AS untouched FROM loquat_operations.opened AS o JOIN pg_database AS d ON d.datname = o.database
 WHERE o.database = $1 FOR UPDATE OF d"""
 
-# purpose: tenants' sessions in a transaction in this database. A GRANT in vain rewrites a row of pg_proc, and who rewrites it next waits.
+# purpose: tenants' sessions in this database, idle ones too: each of them could be the next in the way. A GRANT in vain rewrites a row of pg_proc, and
+# who rewrites it next waits.
 _END: Final = """
-SELECT usename, pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND usename ~ '^p_[0-9a-f]{12}_' AND xact_start IS NOT NULL"""
+SELECT usename, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename ~ '^p_[0-9a-f]{12}_'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ async def upgrade_databases(connect: Connect, root: Connection, script: str) -> 
 
 
 async def close_left_open(root: Connection) -> None:
-    """What an upgrade that was killed had opened is as it was."""
+    """What an upgrade that was killed had opened or barred is as it was."""
     for row in await root.fetch("SELECT database FROM loquat_operations.opened"):
         await _close(root, row["database"])
 
@@ -101,20 +104,42 @@ class _Upgrade:
         connection = await self._connect(database)
         try:
             await connection.execute(_LIMITS)
-            for attempt in range(_TRIES):
-                if attempt >= _QUIET_TRIES:
+            for _ in range(_QUIET_TRIES):
+                if await self._tried(connection):
+                    return
+            async with self._barred(database):
+                for attempt in range(1, _BARRED_TRIES + 1):
                     for row in await connection.fetch(_END):
                         self._log.warning("bootstrap.session_ended", database=database, login=row["usename"])
-                try:
-                    async with connection.transaction():
-                        await connection.execute(self._script)
-                except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.InternalServerError):
-                    if attempt + 1 == _TRIES:
-                        raise  # the last of them: a lock that nobody lets go, or a row that is rewritten again and again
-                else:
-                    return
+                    if await self._tried(connection, last=attempt == _BARRED_TRIES):
+                        return
         finally:
             await connection.close(timeout=_CLOSE_LIMIT)
+
+    async def _tried(self, connection: Connection, *, last: bool = False) -> bool:
+        """False: a lock that nobody lets go, or a row that is rewritten again and again."""
+        try:
+            async with connection.transaction():
+                await connection.execute(self._script)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.InternalServerError):
+            if last:
+                raise
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _barred(self, database: str) -> AsyncGenerator[None]:
+        """Nobody but superusers comes in for a moment: else a tenant's next session would be in the way before the script."""
+        async with self._turn, self._root.transaction():
+            barred = await self._root.execute(_BAR, database) == "INSERT 0 1"
+            if barred:
+                await self._root.execute(compose("ALTER DATABASE {name} CONNECTION LIMIT 0", name=Ident(database)))
+        try:
+            yield
+        finally:
+            if barred:
+                async with self._turn:
+                    await _close(self._root, database)
 
     @asynccontextmanager
     async def _enterable(self, database: str) -> AsyncGenerator[None]:

@@ -136,13 +136,19 @@ class Followings:
         else:
             await self._rows.postpone(following.id, _NOT_READY, problem.code)
 
+    async def _is_away(self, following: Following, problem: Problem) -> bool:
+        """A table may end its own session, so whether it was the cluster is found out by another one, that touches no table."""
+        if problem.code == "database_away":
+            return not await self._follower.answers(following.project_id)
+        return problem.code == "project_not_ready"
+
     async def _column(self, following: Following, column: LinkColumn, until: float) -> None:
         """Batch by batch until none is left, or the time is over. A table that never has enough counts as one that refuses."""
         while True:
             try:
                 step = await self._follower.step(following, column)
             except Problem as problem:
-                if problem.code == "project_not_ready":
+                if await self._is_away(following, problem):
                     raise _Away(problem.code) from None
                 await self._rows.refused(following.id, column, f"{problem.code}: {problem.title}. {problem.detail or ''}".strip())
                 return

@@ -53,5 +53,5 @@ END $$;
 -- Ages of this project's own; null: the reaper's.
 ALTER TABLE loquat_operations.projects ADD COLUMN IF NOT EXISTS statement_age interval, ADD COLUMN IF NOT EXISTS transaction_age interval;
 GRANT SELECT, INSERT, UPDATE, DELETE ON loquat_operations.logins, loquat_operations.projects TO loquat_provisioner;
--- Closed databases that a superuser opened to bring them forward: see adapters/upgrades.py.
+-- Databases that a superuser opened, or barred, to bring them forward: see adapters/upgrades.py.
 CREATE TABLE IF NOT EXISTS loquat_operations.opened (database name PRIMARY KEY, connection_limit int NOT NULL, opened_by xid NOT NULL);

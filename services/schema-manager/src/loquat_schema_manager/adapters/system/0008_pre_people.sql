@@ -7,15 +7,41 @@
 ALTER TABLE public.contacts ADD COLUMN erased_at timestamptz;           -- nothing of the person is left; the row is what links and counts hold on to
 CREATE INDEX contacts_erased__lq ON public.contacts (id) WHERE erased_at IS NOT NULL;
 CREATE INDEX ON loquat.updates USING gin (addresses jsonb_path_ops);    -- what names a person
+CREATE INDEX ON loquat.receipts (recorded_at);
 
--- As before, behind the lock: a statement after it sees what a merge or an erase has done.
+-- As before, behind the lock: a statement after it sees what a merge or an erase has done. An order that was given for a contact (contact_id of its
+-- element) who was erased meanwhile is still his, and makes nobody of his addresses.
 ALTER FUNCTION loquat.find_contacts(jsonb[]) RENAME TO find_contacts_locked;
 CREATE FUNCTION loquat.find_contacts(elements jsonb[]) RETURNS uuid[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   LOCK TABLE loquat.addresses IN ROW EXCLUSIVE MODE;
+  IF EXISTS (SELECT FROM unnest(elements) AS u(e) WHERE loquat.erased_of(u.e) IS NOT NULL) THEN
+    RETURN ARRAY(SELECT coalesce(loquat.erased_of(u.e), (loquat.find_contacts_locked(ARRAY[u.e]))[1]) FROM unnest(elements) WITH ORDINALITY AS u(e, n) ORDER BY u.n);
+  END IF;
   RETURN loquat.find_contacts_locked(elements);
 END $$;
+
+-- The erased contact for whom an order was given; null: none.
+CREATE FUNCTION loquat.erased_of(element jsonb) RETURNS uuid
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF element->>'kind' <> 'order' OR element->>'contact_id' IS NULL THEN RETURN NULL; END IF;
+  RETURN (SELECT p.id FROM public.contacts AS p WHERE p.id = loquat.as_uuid(element->>'contact_id') AND p.erased_at IS NOT NULL);
+END $$;
+
+-- Such an order is discarded as it is recorded (P7 counts it), and leaves no conversation open.
+CREATE FUNCTION loquat.discard_of_erased() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT FROM public.conversations AS v JOIN public.contacts AS p ON p.id = v.contact_id WHERE v.id = NEW.conversation_id AND p.erased_at IS NOT NULL) THEN
+    UPDATE public.conversations AS v SET status = 'closed', closed_at = now() WHERE v.id = NEW.conversation_id AND v.status = 'open';
+    NEW.outcome := 'discarded';
+    NEW.finished_at := now();
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER discard_of_erased BEFORE INSERT ON loquat.events FOR EACH ROW WHEN (NEW.kind = 'order') EXECUTE FUNCTION loquat.discard_of_erased();
 
 -- As before, behind the lock; an event that has its outcome stays where it is: it may be that of a person who was erased.
 CREATE OR REPLACE FUNCTION loquat.move_to_open(event uuid) RETURNS uuid
@@ -34,7 +60,34 @@ BEGIN
   RETURN (SELECT e.conversation_id FROM loquat.events AS e WHERE e.id = event);
 END $$;
 
--- As before, behind the lock, and nothing to a person who was erased: a message that waited on the bus does not bring him back.
+-- A receipt that waited a week has no message: the bus keeps one no longer than that. Its key may be a wamid, which holds a person's number.
+CREATE FUNCTION loquat.drop_old_receipts() RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  DELETE FROM loquat.receipts AS r WHERE (r.key, r.status) IN (
+    SELECT o.key, o.status FROM loquat.receipts AS o WHERE o.recorded_at < now() - interval '7 days' ORDER BY o.recorded_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+$$;
+
+-- As before; whoever has something to do with receipts takes the old ones away.
+CREATE OR REPLACE FUNCTION loquat.settle_receipts(keys text[]) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE waiting jsonb;
+BEGIN
+  WITH taken AS (
+    DELETE FROM loquat.receipts AS r WHERE r.key = ANY (keys) AND loquat.message_of(r.key) IS NOT NULL RETURNING r.body
+  )
+  SELECT jsonb_agg(body) INTO waiting FROM taken;
+  PERFORM loquat.drop_old_receipts();
+  RETURN CASE WHEN waiting IS NULL THEN 0 ELSE loquat.apply_statuses(waiting) END;
+END $$;
+
+-- Whether a conversation is a person's who was erased.
+CREATE FUNCTION loquat.is_erased(conversation uuid) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM public.conversations AS v JOIN public.contacts AS p ON p.id = v.contact_id WHERE v.id = conversation AND p.erased_at IS NOT NULL)
+$$;
+
+-- As before, behind the lock. A message that waited on the bus does not bring a person back who was erased: it is a row without anything of him, so
+-- that its receipts find it, and it failed.
 -- Joins are nested loops by decree, as in record_inbound.
 CREATE OR REPLACE FUNCTION loquat.record_outbound(messages jsonb) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -44,17 +97,28 @@ DECLARE
 BEGIN
   LOCK TABLE loquat.addresses IN ROW EXCLUSIVE MODE;
   PERFORM loquat.lock_keys(keys);
+  IF EXISTS (SELECT FROM public.contacts AS p WHERE p.erased_at IS NOT NULL) THEN messages := loquat.without_erased(messages); END IF;
   INSERT INTO public.messages (id, conversation_id, direction, type, text, content, raw, wamid, sender, sender_id, status, transitions, sent_at)
   SELECT DISTINCT ON (e.id) e.id, e.conversation_id, 'out', e.type, e.text, nullif(e.content, 'null'), loquat.as_json(e.raw), e.wamid, e.sender, e.sender_id,
          coalesce(e.status, 'queued'), jsonb_build_object(coalesce(e.status, 'queued'), coalesce(e.sent_at, now())), coalesce(e.sent_at, now())
   FROM jsonb_to_recordset(messages) AS e(id uuid, conversation_id uuid, type text, text text, content jsonb, raw text, wamid text,
                                          sender text, sender_id text, status text, sent_at timestamptz)
-  WHERE NOT EXISTS (SELECT FROM public.conversations AS v JOIN public.contacts AS p ON p.id = v.contact_id
-                    WHERE v.id = e.conversation_id AND p.erased_at IS NOT NULL)
   ORDER BY e.id ON CONFLICT DO NOTHING;
   GET DIAGNOSTICS added = ROW_COUNT;
   PERFORM loquat.settle_receipts(keys);
   RETURN added;
+END $$;
+
+-- The same messages, those to erased people without what is said in them; receipts that wait for their wamids go.
+CREATE FUNCTION loquat.without_erased(messages jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE known constant jsonb := coalesce((SELECT jsonb_agg(e) FROM jsonb_array_elements(messages) AS a(e) WHERE NOT loquat.is_erased((e->>'conversation_id')::uuid)), '[]');
+        gone constant jsonb := coalesce((SELECT jsonb_agg(e) FROM jsonb_array_elements(messages) AS a(e) WHERE loquat.is_erased((e->>'conversation_id')::uuid)), '[]');
+BEGIN
+  IF gone = '[]' THEN RETURN messages; END IF;
+  DELETE FROM loquat.receipts AS r USING jsonb_array_elements(gone) AS a(e) WHERE r.key = a.e->>'wamid';
+  RETURN known || (SELECT jsonb_agg(e - ARRAY['text', 'content', 'raw'] || jsonb_build_object('wamid', 'erased:' || (e->>'id'), 'status', 'failed'))
+                   FROM jsonb_array_elements(gone) AS a(e));
 END $$;
 
 -- Takes the present version of a conversation, so that a run in flight loses and begins again. A result that was recorded and waits to be applied is
