@@ -116,6 +116,7 @@ class HoldOrdered(Payload):
     note: Annotated[str, StringConstraints(max_length=1000)] | None = None
     resolved: bool = Field(default=False, description="it needs no attention any more")
     ordered_by: str = Field(description="id of the user or the API key")
+    contact_id: UUID | None = Field(default=None, description="the conversation's contact: if it is erased meanwhile, nothing happens")
 
 
 class MessageQueued(Payload):

@@ -88,6 +88,7 @@ class Holding:
                 "conversation_id": path.conversation_id,
                 "number_id": known.number_id,
                 "addresses": known.addresses,
+                "contact_id": known.contact_id,
                 "ordered_by": actor.subject,
                 **what,
             }

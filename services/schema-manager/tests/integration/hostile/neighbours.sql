@@ -52,5 +52,5 @@ LISTEN x; NOTIFY x, 'y'
 -- bot: limit
 BEGIN; CREATE TABLE pt (a int); PREPARE TRANSACTION 'x'
 
--- editor: limit
+-- editor: limit or reaper
 DO $$ BEGIN FOR i IN 1..20000 LOOP EXECUTE format('NOTIFY x, %L', repeat('x', 7000) || i); END LOOP; END $$
