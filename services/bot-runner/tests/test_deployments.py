@@ -239,7 +239,7 @@ async def test_what_failed_before_a_canary_was_replaced_is_not_held_against_the_
 
 
 @pytest.mark.promise("P4")
-async def test_an_error_with_a_nul_character_and_a_result_that_no_database_takes_end_one_event_and_no_process(bench: Bench) -> None:
+async def test_an_error_with_a_nul_character_and_a_result_that_no_database_takes_are_the_bots_fault(bench: Bench) -> None:
     await bench.deploy(files={"bot.py": FAILING["bot.py"].replace("KeyError('drawer')", "ValueError('a\\0b')")})
     event = bench.message()
     assert isinstance(await bench.take(event), Retry)

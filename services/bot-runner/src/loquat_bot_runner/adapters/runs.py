@@ -105,7 +105,7 @@ class ProjectRuns:
                 row = await _newest(connection, _COMMIT, event, version, result)
         except asyncpg.LockNotAvailableError as error:  # a bot sits on its own open transaction: its own conversation waits, nobody else
             raise DatabaseAway("the conversation is locked by the bot's own transaction") from error
-        except asyncpg.PostgresError as error:  # the second fence: whatever `replies.checked` let through ends this event and no process
+        except asyncpg.PostgresError as error:  # what `replies.checked` let through is the bot's fault, not ours
             if error.sqlstate == _NO_RESULT or isinstance(error, asyncpg.DataError):
                 raise ProtocolViolated(f"the database does not take the result: {error}") from None
             raise
