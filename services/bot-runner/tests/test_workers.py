@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -153,14 +153,29 @@ async def test_versions_that_do_not_load_keep_no_other_project_from_its_turn(wor
     assert processes() == before
 
 
-async def test_a_full_runner_ends_resting_workers_only(shelf: Shelf, sandbox: Sandbox, bundles: Path) -> None:
+class Resting:
+    """A worker that rests. While it ends, others go, and one takes up work."""
+
+    def __init__(self, used_at: int, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.used_at, self.busy, self.meanwhile, self.ended = used_at, False, meanwhile, False
+
+    async def kill(self) -> None:
+        self.ended = True
+        self.meanwhile()
+
+
+async def test_a_full_runner_ends_no_worker_that_went_or_took_up_work_meanwhile(shelf: Shelf, sandbox: Sandbox, bundles: Path) -> None:
     made = Workers(cast("Any", shelf), Bundles(shelf, bundles), housing(sandbox), most=2, idle=60, limit=5)
-    try:
-        for _ in range(3):
-            said = await asyncio.gather(*(made.call(task("quick", str(n), f"prj_{n}")) for n in range(6)))
-            assert [s["replies"][0]["text"] for s in said] == [str(n) for n in range(6)]
-    finally:
-        await made.close()
+
+    def meanwhile() -> None:
+        made._workers.pop(("b", "v"))
+        busy.busy = True
+
+    first, gone, busy, last = Resting(1, meanwhile), Resting(2), Resting(3), Resting(4)
+    made._workers = {(name, "v"): cast("Any", w) for name, w in zip("abcd", (first, gone, busy, last), strict=True)}
+    await made._make_room()
+    assert [w.ended for w in (first, gone, busy, last)] == [True, False, False, True]
+    assert list(made._workers) == [("c", "v")]
 
 
 @pytest.mark.promise("P2")
