@@ -20,6 +20,7 @@ from loquat_bot_runner.errors import (
     OutOfMemory,
     ProjectDatabaseAway,
     ProtocolViolated,
+    SlowStart,
     Superseded,
     TimedOut,
 )
@@ -71,6 +72,7 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(path: str) -> None:
         (OutOfMemory("x"), 0, Dead),
         (ProtocolViolated("x"), 0, Dead),
         (DoesNotStart("x"), 99, Defer),
+        (SlowStart("x"), 99, Defer),
         (ProjectDatabaseAway("x"), 99, Defer),
         (Superseded("x"), 0, Retry),
     ],

@@ -42,3 +42,7 @@ class ProjectDatabaseAway(CallFailed):
 
 class DoesNotStart(CallFailed):
     """The version does not load. Nothing runs until the next deployment."""
+
+
+class SlowStart(DoesNotStart):
+    """The version was not loaded in time. The machine may be busy, so it is tried again without waiting for a deployment."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import asyncpg
 from loquat_common.bus.port import Table
 from loquat_common.db import DatabaseAway, WrongDatabase, is_gone
 from loquat_common.directory import Directory
@@ -22,6 +23,8 @@ from loquat_bot_runner.adapters.pointers import Pointers
 from loquat_bot_runner.domain.schedules import Declared, Plan
 from loquat_bot_runner.errors import CallFailed
 
+_LATER: Final = (CallFailed, DatabaseAway, WrongDatabase, OSError, TimeoutError)
+_BEYOND_US: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TypeError, LookupError)
 _AGAIN: Final = 5.0
 """Seconds until a project that could not be looked at is looked at again."""
 
@@ -152,15 +155,13 @@ class Syncing:
         return all([await self._one(project) for project in waiting])
 
     async def _one(self, project: str) -> bool:
-        """One that cannot be done now keeps no other waiting."""
+        """One that cannot be done now keeps no other waiting, nor does one whose rows or declarations are beyond us."""
         try:
             return await self.sync(project) or project in self._unready
-        except (CallFailed, DatabaseAway, WrongDatabase) as error:
+        except _LATER as error:
             get_logger().warning("schedules.later", project=project, error=type(error).__name__)
-        except Exception as error:
-            if not is_gone(error):
-                raise
-            get_logger().warning("schedules.later", project=project, error=type(error).__name__)
+        except _BEYOND_US:
+            get_logger().exception("schedules.later", project=project)
         return False
 
 

@@ -22,6 +22,7 @@ from loquat_bot_runner.errors import (
     OutOfMemory,
     ProjectDatabaseAway,
     ProtocolViolated,
+    SlowStart,
     Superseded,
     TimedOut,
 )
@@ -89,7 +90,7 @@ class Worker:
         """Loads the bot; what it declares.
 
         Raises:
-            DoesNotStart: it does not load in time, or at all.
+            DoesNotStart: it does not load; SlowStart: not in time.
         """
         reader, self._writer = await asyncio.open_connection(sock=self._process.control, limit=2 * protocol.LARGEST)
         printed = asyncio.StreamReader()
@@ -104,7 +105,7 @@ class Worker:
                 return await self._ready
         except TimeoutError:
             await self.kill()
-            raise DoesNotStart(f"the bot did not load within {START_LIMIT:g} s") from None
+            raise SlowStart(f"the bot did not load within {START_LIMIT:g} s") from None
 
     async def call(self, limit: float, **fields: Any) -> dict[str, Any]:
         """The handler's result, unchecked. See `handled`."""

@@ -14,6 +14,7 @@ from loquat_bot_runner.errors import (
     OutOfMemory,
     ProjectDatabaseAway,
     ProtocolViolated,
+    SlowStart,
     Superseded,
     TimedOut,
 )
@@ -23,12 +24,14 @@ STALE: Final = timedelta(hours=24)
 _TRIES: Final = 3
 _TIMEOUT_TRIES: Final = 2  # a slow service outside may have recovered
 _AWAY: Final = 5.0
+_SLOW: Final = 30.0  # three times as long as a start may take: a bot that never loads has a quarter of a place at most
 
 
 _AT_ONCE: Final[dict[type[CallFailed], Outcome]] = {
     Superseded: Retry(0.2, "another run was first, again and again"),
     ProjectDatabaseAway: Defer(_AWAY, "the project's database does not answer"),
     DoesNotStart: Defer(1.0, "the deployed version does not start"),
+    SlowStart: Defer(_SLOW, "the deployed version did not load in time"),
     OutOfMemory: Dead("the bot used more memory than it may"),
     ProtocolViolated: Dead("the bot's process broke the protocol"),
 }

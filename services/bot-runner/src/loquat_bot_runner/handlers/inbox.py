@@ -34,7 +34,7 @@ from loquat_bot_runner.adapters.store import Store
 from loquat_bot_runner.domain.holding import holding, sending, silenced
 from loquat_bot_runner.domain.outcomes import after
 from loquat_bot_runner.domain.pointer import DRAFT, Choice, choose, needs_opening
-from loquat_bot_runner.errors import BotError, CallFailed, DoesNotStart, ProjectDatabaseAway, Superseded
+from loquat_bot_runner.errors import BotError, CallFailed, DoesNotStart, ProjectDatabaseAway, SlowStart, Superseded
 from loquat_bot_runner.handlers.tasks import task_of
 from loquat_bot_runner.handlers.timed import Timed
 from loquat_bot_runner.ports import Begun, Bots, Committed, Hold, Known, Runs
@@ -85,7 +85,7 @@ class Inbox:
         try:
             return await self._rounds(project, received, element)
         except CallFailed as failure:
-            if isinstance(failure, DoesNotStart):
+            if isinstance(failure, DoesNotStart) and not isinstance(failure, SlowStart):
                 self._deployed.refuses(project.project_id)
             outcome = after(failure, received.attempts)
             return await self._given_up(project, received.event, failure, outcome) if isinstance(outcome, Dead) else outcome
