@@ -1,4 +1,4 @@
-"""What the README shows works, and passes the strict type checker as it stands; so does the starter bot."""
+"""What the README shows works, and passes the strict type checker as it stands; so do the starter bot and the examples."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def test_bots_written_with_the_public_names_pass_the_strict_type_checker(tmp_pat
     starter = SDK.parents[1] / "bots" / "starter"
     for name in ("bot.py", "db_services.py"):
         (tmp_path / name).write_text((starter / name).read_text())
+    for example in (SDK.parents[1] / "examples").glob("*/bot.py"):
+        (tmp_path / f"{example.parent.name}.py").write_text(example.read_text())
     (tmp_path / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict", "pythonVersion": "3.11"}))
     command = [sys.executable, "-m", "basedpyright", "--level", "error", "--pythonpath", sys.executable, "-p", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=55, cwd=tmp_path)  # noqa: S603
