@@ -10,6 +10,8 @@ from typing import Final
 from loquat_sandbox import kernel
 
 USER: Final = 65_534
+REFUSED: Final = 77
+"""The exit code (EX_NOPERM of sysexits.h) where not even root may make a namespace: an ordinary user cannot be played then."""
 _ASIDE: Final = "/mnt"
 
 
@@ -30,8 +32,15 @@ def _open_up(path: Path) -> None:
 
 
 def main() -> None:
-    """The arguments are a program and its own arguments."""
-    kernel.unshare(kernel.NEWNS)
+    """The arguments are a program and its own arguments.
+
+    Raises:
+        SystemExit: `REFUSED`.
+    """
+    try:
+        kernel.unshare(kernel.NEWNS)
+    except PermissionError:
+        sys.exit(REFUSED)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     for path in (Path(sys.base_prefix), Path(sys.prefix)):
         _open_up(path)

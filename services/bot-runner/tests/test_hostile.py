@@ -61,8 +61,8 @@ async def test_an_honest_bot_finds_all_it_needs_behind_every_wall(yard: Yard, ba
         "closed.example.org could not be asked: the proxy answered 403 closed.example.org is not among the hosts that this project allows"
     )
     needs = [yard.own.database, "hello outside", closed, "Europe/Berlin", "True", "from a thread", "from a pool"]
-    assert await yard.call("honest") == [*needs, "a file"]
-    assert await bare.call("honest") == [*needs, "no file" if bare.level < Level.CONTAINED else "a file"]
+    for one in (yard, bare):
+        assert await one.call("honest") == [*needs, "no file" if one.level < Level.CONTAINED else "a file"]
 
 
 async def _judge(yard: Yard, bot: str) -> None:
