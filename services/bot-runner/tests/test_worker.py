@@ -142,6 +142,8 @@ async def test_who_keeps_the_processor_busy_gives_way_and_makes_way_for_a_fresh_
 
 async def test_processor_time_is_bounded_for_each_call(start: Start) -> None:
     worker = await start(HEAD + "    while True:\n        pass\n")
+    if worker._process.level is Level.NONE:
+        pytest.skip("at isolation level 0 nobody measures the processor time of bots")
     failed = asyncio.ensure_future(call(worker, 30))
     with pytest.raises(TimedOut, match=r"more than 0.05 s of processor time"):
         while not failed.done():
