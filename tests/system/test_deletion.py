@@ -46,10 +46,16 @@ async def test_a_deleted_project_leaves_nothing_and_its_number_can_be_connected_
     await until(gone, "the project is gone", 60)
     assert running.fired("provisioner.drop.after")
 
-    async def forgotten() -> bool:
-        return not await _rows(control, project)
+    kept = list[str]()
 
-    await until(forgotten, "nobody keeps anything of it", 60)
+    async def forgotten() -> bool:
+        kept[:] = await _rows(control, project)
+        return not kept
+
+    try:
+        await until(forgotten, "nobody keeps anything of it", 60)
+    except AssertionError:
+        raise AssertionError(f"after a minute there still are rows in {', '.join(kept)}") from None
     assert project not in {p["id"] for p in (await world.good("GET", "/v1/projects"))["items"]}
 
     token = world.tokens[-1]

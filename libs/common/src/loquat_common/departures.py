@@ -13,8 +13,10 @@ from loquat_common.bus.port import BusUnavailable, Table
 from loquat_common.db import DatabaseAway, is_gone
 from loquat_common.logs import get_logger
 
+_SOON: Final = 10.0
+"""Seconds until the next look after one that found something: an event that was under way may have written after the project went."""
 _AGAIN: Final = 3600.0
-"""Seconds until the next look without news: an event that was under way may have written after the project went."""
+"""Seconds until the next look without news."""
 _AWAY: Final = 5.0
 _LOOK: Final = 0.5
 
@@ -44,7 +46,8 @@ class Departures:
             self._news.clear()
             pause = _AGAIN
             try:
-                await self.once()
+                if await self.once():
+                    pause = _SOON
             except Exception as error:
                 if not is_gone(error) and not isinstance(error, BusUnavailable | DatabaseAway):
                     raise

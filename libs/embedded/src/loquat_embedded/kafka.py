@@ -115,7 +115,7 @@ class Kafka:
         if not (self.home / "data" / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             done = subprocess.run(
-                self._java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(self._settings)),
+                self._java("kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}", "-c", str(self._settings)),
                 capture_output=True,
                 timeout=_FORMAT_LIMIT,
                 check=False,
