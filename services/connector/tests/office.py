@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,7 +97,11 @@ class Office:
     def __post_init__(self) -> None:
         self.queue, self.numbers = SendQueue(self.pool), Numbers(self.pool, self.ring)
         self.accounts = Accounts(self.pool)
-        self.messages = Messages(self.queue, self.numbers, self.accounts, self.failpoints(), self.wake, lambda: None)
+        self.messages = self.handler(lambda _project, _at: False)
+
+    def handler(self, gone: Callable[[str, datetime], bool]) -> Messages:
+        """One that knows which projects are gone."""
+        return Messages(gone, self.queue, self.numbers, self.accounts, self.failpoints(), self.wake, lambda: None)
 
     def failpoints(self) -> Failpoints:
         return Failpoints(self.folder)
@@ -119,9 +123,11 @@ class Office:
         """What the teller does at once."""
         await self.teller(moving)._round()
 
-    async def handle(self, data: Payload, project: str = PROJECT, *, source: str = "/test", id: UUID | None = None) -> Outcome:
+    async def handle(
+        self, data: Payload, project: str = PROJECT, *, source: str = "/test", id: UUID | None = None, at: datetime | None = None
+    ) -> Outcome:
         """As the bus would hand it over."""
-        event = Event[Payload].of(data, id=id or uuid4(), source=source, time=now(), project=project, lane="lane")
+        event = Event[Payload].of(data, id=id or uuid4(), source=source, time=at or now(), project=project, lane="lane")
         return await self.messages.handle(Received(event, "topic", 0, 0))
 
     async def attach(self, number: str = NUMBER, project: str = PROJECT, token: str = TOKEN) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.memory import MemoryBus
-from loquat_common.bus.port import Table
+from loquat_common.bus.port import Done, Table
 from loquat_common.departures import Departures
+from loquat_common.directory import Directory
 from loquat_connector.adapters.people import ForgottenSends
 from loquat_connector.domain.verdict import Verdict
 from loquat_connector.handlers.leaving import Leaving
@@ -178,3 +180,17 @@ async def test_a_directory_that_was_lost_is_not_the_end_of_all_projects(place: P
     await until(gone, "the tombstone counts", 5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.promise("P4")
+async def test_a_message_that_comes_again_when_its_project_is_forgotten_leaves_no_row(place: Place) -> None:
+    office, projects, before = place.office, Directory(place.directory), now() - timedelta(minutes=1)
+    office.messages = office.handler(lambda project, at: projects.is_gone(project, at, now()))
+    await place.list(PROJECT, "deleting")
+    await place.delete(PROJECT)
+    assert PROJECT in await place.departures.once()
+    rows = await place.left()
+    assert isinstance(await office.handle(queued(), PROJECT, at=before), Done)
+    assert await place.left() == rows
+    await office.handle(queued(number=SECOND), OTHER, at=before)
+    assert (await place.left())["sends"] == rows["sends"] + 1

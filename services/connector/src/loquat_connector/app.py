@@ -9,6 +9,7 @@ from loquat_common.bus.factory import open_bus
 from loquat_common.crypto import KeyRing
 from loquat_common.deadletters import DeadLetterApi
 from loquat_common.departures import Departures
+from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
 from loquat_common.http import internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
@@ -59,6 +60,7 @@ async def serve(settings: Settings) -> None:
             sender.wake()
 
         directory = bus.table(DIRECTORY)
+        projects = Directory(directory)
         leaving = Leaving(directory, queue, numbers, accounts, letters.forget, settings.moving_rest, teller.wake)
         departures = Departures(directory, leaving.known, leaving.forget)
         life.spawn("directory", directory.run())
@@ -67,7 +69,10 @@ async def serve(settings: Settings) -> None:
         life.spawn("departures", departures.run())
         life.spawn("retention", accounts.run())
 
-        messages = Messages(queue, numbers, accounts, failpoints, sender.wake, teller.wake)
+        def gone(project: str, at: datetime) -> bool:
+            return projects.is_gone(project, at, datetime.now(UTC))
+
+        messages = Messages(gone, queue, numbers, accounts, failpoints, sender.wake, teller.wake)
         service.follow(life, "messages", bus.subscribe("connector", [OUTBOX, RECEIPTS, UNROUTED, ACCOUNTS], messages.handle))
         sends = ForgottenSends(service.pool)
         people = People(sends, failpoints, teller.wake)

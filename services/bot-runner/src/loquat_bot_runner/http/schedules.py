@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from aiohttp import web
 from loquat_common.bus.port import Bus, BusUnavailable
-from loquat_common.db import DatabaseAway, WrongDatabase
 from loquat_common.directory import Directory
 from loquat_common.http import ACTOR, Api
 from loquat_common.problems import Problem, not_found
@@ -23,10 +21,9 @@ from loquat_rest.operation import OneProject
 from loquat_bot_runner.adapters.automations import Automation, Automations
 from loquat_bot_runner.adapters.due import DueIndex
 from loquat_bot_runner.adapters.syncing import Syncing
-from loquat_bot_runner.errors import ProjectDatabaseAway
+from loquat_bot_runner.http.ready import ready
 from loquat_bot_runner.http.versions import BELOW
 
-_AWAY = (DatabaseAway, WrongDatabase, ProjectDatabaseAway)
 _LONGEST_KEY = 200
 
 
@@ -51,13 +48,13 @@ class SchedulesApi:
 
     async def list(self, _request: web.Request, *, path: OneProject) -> shapes.ScheduleList:
         """By name."""
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             found, planned = await self._automations.list(project), await self._index.planned(path.project_id)
         return shapes.ScheduleList(items=[_shown(one, planned) for one in found])
 
     async def turn(self, _request: web.Request, *, path: shapes.OneSchedule, body: shapes.Turn) -> shapes.Schedule:
         """From now on: a time that comes meanwhile is either run or not."""
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             one = await self._one(project, path.name)
             if not await self._syncing.turn(path.project_id, one, active=body.active):
                 raise not_found("schedule")
@@ -69,7 +66,7 @@ class SchedulesApi:
         by, key = request[ACTOR].subject, request.headers.get("Idempotency-Key")
         if key is not None and not 1 <= len(key) <= _LONGEST_KEY:
             raise Problem(400, "invalid_request", "The request is refused", f"header.Idempotency-Key has 1 to {_LONGEST_KEY} characters")
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             one = await self._one(project, path.name)
         fired = ScheduleFired(automation_id=one.id, name=one.name, due_at=self._clock().astimezone(UTC), ordered_by=by, epoch=project.epoch)
         event_id = schedule_id(path.project_id, one.id, f"by {by} {key}") if key is not None else uuid4()
@@ -84,7 +81,7 @@ class SchedulesApi:
 
     async def history(self, _request: web.Request, *, path: shapes.OneSchedule, query: shapes.HistoryQuery) -> shapes.History:
         """Newest first."""
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             one = await self._one(project, path.name)
             found = await self._automations.history(project, one.id, query.limit)
         return shapes.History(items=[shapes.PastRun.model_validate(r.model_dump()) for r in found])
@@ -94,18 +91,6 @@ class SchedulesApi:
             if one.name == name:
                 return one
         raise not_found("schedule")
-
-    @asynccontextmanager
-    async def _asked(self, project_id: str) -> AsyncGenerator[ProjectListed]:
-        listed = self._directory.get(project_id)
-        if listed is None:
-            raise not_found("project")
-        if listed.state != "ready":
-            raise Problem(409, "project_not_ready", "The project is not ready", f"It is {listed.state}")
-        try:
-            yield listed
-        except _AWAY:
-            raise Problem(503, "database_away", "The project's database does not answer", "Try again in a moment") from None
 
 
 def _shown(one: Automation, planned: dict[UUID, datetime]) -> shapes.Schedule:

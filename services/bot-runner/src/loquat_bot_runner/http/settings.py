@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Final
-
 from aiohttp import web
-from loquat_common.db import DatabaseAway, WrongDatabase
 from loquat_common.directory import Directory
 from loquat_common.http import Api
 from loquat_common.problems import Problem, not_found
@@ -20,11 +15,9 @@ from loquat_bot_runner.adapters.gate import Gate
 from loquat_bot_runner.adapters.pointers import Pointers
 from loquat_bot_runner.adapters.secrets import Secrets, TooMany
 from loquat_bot_runner.domain.configuration import Setting, flaw
-from loquat_bot_runner.errors import ProjectDatabaseAway
 from loquat_bot_runner.http.conduct import ConductApi
+from loquat_bot_runner.http.ready import ready
 from loquat_bot_runner.http.versions import BELOW
-
-_AWAY: Final = (DatabaseAway, WrongDatabase, ProjectDatabaseAway)
 
 
 class SettingsApi:
@@ -50,7 +43,7 @@ class SettingsApi:
 
     async def configuration(self, _request: web.Request, *, path: OneProject) -> shapes.Configuration:
         """What is set, and what may be."""
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             items = await self._configurations.list(project)
             declared = {k: s for settings in await self._declared(project) for k, s in settings.items()}
         return shapes.Configuration(
@@ -60,7 +53,7 @@ class SettingsApi:
 
     async def configure(self, _request: web.Request, *, path: shapes.OneKey, body: shapes.NewValue) -> shapes.Configured:
         """Sets a key that one of the deployed versions takes."""
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             found = [flaw(settings, path.key, body.value) for settings in await self._declared(project)]
             if found and (wrong := found[0]) is not None and None not in found:
                 raise Problem(422, "configuration_refused", "The bot does not take this", wrong.detail, key=path.key, advice=wrong.advice)
@@ -72,7 +65,7 @@ class SettingsApi:
 
     async def unconfigure(self, _request: web.Request, *, path: shapes.OneKey) -> None:
         """Removes a key: the bot's own default holds."""
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             if not await self._configurations.delete(project, path.key):
                 raise not_found("key")
 
@@ -85,7 +78,7 @@ class SettingsApi:
         if len(body.value.encode(errors="replace")) > shapes.LONGEST_SECRET or not _is_text(body.value):
             limit = f"a secret is a text of at most {shapes.LONGEST_SECRET} bytes"
             raise Problem(422, "over_limit", "The secret is not kept", limit, name=path.name)
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             try:
                 made = await self._secrets.set(path.project_id, path.name, body.value)
             except TooMany:
@@ -96,7 +89,7 @@ class SettingsApi:
 
     async def delete_secret(self, _request: web.Request, *, path: shapes.OneSecret) -> None:
         """Marked in any case: one that was cut off before the mark is gone from the list, and not yet from warm bots."""
-        async with self._asked(path.project_id) as project:
+        with ready(self._directory, path.project_id) as project:
             there = await self._secrets.delete(path.project_id, path.name)
             await self._configurations.mark_secrets(project)
         if not there:
@@ -109,18 +102,6 @@ class SettingsApi:
             return []
         canary = [current.canary.version] if current.canary is not None else []
         return [await self._gate.settings(project, version) for version in (current.version, *canary)]
-
-    @asynccontextmanager
-    async def _asked(self, project_id: str) -> AsyncGenerator[ProjectListed]:
-        listed = self._directory.get(project_id)
-        if listed is None:
-            raise not_found("project")
-        if listed.state != "ready":
-            raise Problem(409, "project_not_ready", "The project is not ready", f"It is {listed.state}")
-        try:
-            yield listed
-        except _AWAY:
-            raise Problem(503, "database_away", "The project's database does not answer", "Try again in a moment") from None
 
 
 def _is_text(value: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
+from loquat_common import metrics
 from loquat_common.bus.port import Dead, Done, Outcome, Received
 from loquat_common.failpoints import Failpoints
 from loquat_events.conversations import MessageQueued, StatusReceived
@@ -16,10 +18,14 @@ from loquat_connector.domain.graph import Unsendable, recipient
 
 
 class Messages:
-    """The handler of the outbox, the receipts, the unrouted updates and those of accounts. It never waits inside the bus."""
+    """The handler of the outbox, the receipts, the unrouted updates and those of accounts. It never waits inside the bus.
+
+    `gone` says whether the project that an event of a time names has left: its message may come again when everything of it is forgotten.
+    """
 
     def __init__(
         self,
+        gone: Callable[[str, datetime], bool],
         queue: SendQueue,
         numbers: Numbers,
         accounts: Accounts,
@@ -27,12 +33,15 @@ class Messages:
         wake: Callable[[], None],
         told: Callable[[], None],
     ) -> None:
+        self._gone = gone
         self._queue, self._numbers, self._accounts, self._failpoints = queue, numbers, accounts, failpoints
         self._wake, self._told = wake, told
 
     async def handle(self, received: Received) -> Outcome:
         """One event."""
         match received.event.data:
+            case MessageQueued() if self._gone(received.event.projectid, received.event.time):
+                metrics.bus_orphans.labels("connector").inc()
             case MessageQueued() as queued:
                 await self._take(received.event.projectid, queued)
             case StatusReceived() as status if status.message_id is not None:
