@@ -21,6 +21,7 @@ from loquat_events.projects import ProjectListed
 from loquat_sandbox import Sandbox
 
 from tests.bots import housing
+from tests.processes import below
 from tests.system.world import until
 
 QUICK = "from loquat import Bot\nbot = Bot()\n\n@bot.fallback\nasync def handle(ctx):\n    ctx.reply_text(ctx.event.text)\n"
@@ -72,19 +73,8 @@ def task(version: str, text: str = "hi", project: str = "prj_a") -> Task:
 
 
 def processes() -> set[int]:
-    """Of bots: what this process, or what it started, forked or started, without a program of its own or as `loquat.worker`."""
-    below = {os.getpid()}
-    found = set[int]()
-    for folder in sorted((f for f in Path("/proc").iterdir() if f.name.isdigit()), key=lambda f: int(f.name)):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent in below:
-            below.add(int(folder.name))
-            found |= {int(folder.name)} if b"loquat.worker" in command or b"loquat_sandbox.zygote" in command else set()
-    return found
+    """Of bots: forked, or with a program of their own."""
+    return set(below("loquat.worker", "loquat_sandbox.zygote"))
 
 
 async def test_a_replaced_worker_answers_what_it_began_and_then_ends(workers: Workers) -> None:

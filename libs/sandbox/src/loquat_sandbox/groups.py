@@ -78,7 +78,8 @@ class Groups:
         """Takes away empty groups that a runner left which was killed."""
         for parent in set(self._parents.values()):
             for folder in parent.glob(f"{_PREFIX}*"):
-                if not Path(f"/proc/{folder.name.removeprefix(_PREFIX).partition('-')[0]}").exists():
+                pid, _, rest = folder.name.removeprefix(_PREFIX).partition("-")
+                if rest.partition("-")[0] != _since(pid):
                     with suppress(OSError):
                         folder.rmdir()
 
@@ -88,7 +89,7 @@ class Groups:
         Raises:
             OSError: the kernel refuses.
         """
-        name = f"{_PREFIX}{os.getpid()}-{next(self._numbers)}"
+        name = f"{_PREFIX}{os.getpid()}-{_since('self')}-{next(self._numbers)}"
         memory = limits.memory + limits.temporary + _KERNEL
         folders = list(dict.fromkeys(parent / name for parent in self._parents.values()))
         holder = self._parents["memory"] / name
@@ -113,6 +114,14 @@ class Groups:
                 with suppress(OSError):
                     folder.rmdir()
             raise
+
+
+def _since(pid: str) -> str:
+    """When a process began, in ticks since the machine's start; "" when it has ended. A number alone is given again: in a container always the same one."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def _write(file: Path, value: int) -> None:

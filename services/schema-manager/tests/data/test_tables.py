@@ -218,4 +218,4 @@ async def test_rows_are_estimated_without_an_analyze_and_a_partitioned_table_has
         "INSERT INTO t SELECT g % 3 FROM generate_series(1, 300) AS g; CREATE VIEW v AS TABLE t; SELECT pg_stat_force_next_flush()"
     )
     rows = {t["name"]: t["rows"] for t in (await data.good("GET", "/tables"))["items"]}
-    assert [rows[n] for n in ("t", "t1", "t2", "v", "contacts")] == [300, 100, 200, None, 0]
+    assert [rows[n] for n in ("t", "t1", "t2", "v")] == [300, 100, 200, None]
