@@ -21,7 +21,7 @@ up: install ## the whole platform on this machine; BUS=kafka for a real Kafka
 
 test: install ## all tests, on two processes; ARGS reaches pytest ("-n 0" for one, where a debugger works)
 	@scripts/system-packages
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: install ## formatting, ruff, types, import contracts
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error && $(BIN)/lint-imports
@@ -29,8 +29,9 @@ lint: install ## formatting, ruff, types, import contracts
 fmt: install ## format and mend what can be mended
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-soak: install ## what takes long: 1,000 project databases under 100 connections; LOQUAT_SOAK=200 for fewer
-	@$(BIN)/python -m pytest -s -p no:randomly tests/soak/*.py $(ARGS)
+soak: install ## what takes long: 300 projects' bots while everything dies (SECONDS, PROJECTS, RATE, SEED), 1,000 databases (LOQUAT_SOAK)
+	@LOQUAT_SOAK_SECONDS="$(SECONDS)" LOQUAT_SOAK_PROJECTS="$(PROJECTS)" LOQUAT_SOAK_RATE="$(RATE)" LOQUAT_SOAK_SEED="$(SEED)" \
+		$(BIN)/python -m pytest -s -p no:randomly tests/soak/*.py $(ARGS)
 
 bench: install ## speed, as ratios within one run
 	@$(BIN)/python -m bench $(ARGS)

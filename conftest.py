@@ -20,6 +20,7 @@ from loquat_embedded.postgres import Cluster
 from loquat_events.catalog import SERVICES, Service
 from loquat_sandbox import Measured, Sandbox, measure
 
+from tests.grouping import scheduler, stacks_first
 from tests.tenants import Tenants, open_tenants
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ TEMPLATE = "loquat_test_template"
 # How long a machine with other work takes says nothing about the code.
 settings.register_profile("loquat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("loquat")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """See `tests.grouping`."""
+    return scheduler(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """See `tests.grouping`."""
+    items[:] = stacks_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ EVENTS: Final = 500
 CONVERSATIONS: Final = 20
 SPLIT: Final = 5
 """Conversations whose contact arrives under two addresses, so on two lanes at once."""
-PATIENCE: Final = 50.0  # seconds; 10 to 15 are usual
+PATIENCE: Final = 120.0  # seconds; 10 to 15 are usual
 
 
 def reply_id(event: str, n: int) -> str:
