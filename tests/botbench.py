@@ -42,6 +42,7 @@ from loquat_bot_runner.http.runs import RunsApi
 from loquat_bot_runner.http.schedules import SchedulesApi
 from loquat_bot_runner.http.settings import SettingsApi
 from loquat_bot_runner.http.shelf import Shelf
+from loquat_bot_runner.http.tools import ToolsApi
 from loquat_bot_runner.http.versions import VersionsApi
 from loquat_common.bus.deferred import DeadLetters
 from loquat_common.bus.memory import MemoryBroker, MemoryBus
@@ -271,7 +272,7 @@ async def open_bench(
         secrets = Secrets(pool, KeyRing.from_json(KeyRing.new()))
         directory, deployed, store = Directory(tables[0]), Deployed(tables[1]), Store(pool, secrets.redacted)
         house = housing(sandbox, login) if sandbox is not None else cast("Housing", None)
-        workers = Workers(store, Bundles(store, folder), house, most=10, idle=60, limit=5, in_use=deployed.in_use)
+        workers = Workers(store, Bundles(store, folder), house, most=10, idle=60, in_use=deployed.in_use)
         stack.push_async_callback(workers.close)
         pointers, runs = Pointers(pool), ProjectRuns(pools)
         publisher = Publisher(bus, pointers, now)
@@ -309,6 +310,7 @@ def _add(api: Api, pool: Pool, gate: Gate, publisher: Publisher, canaries: Canar
     DeploymentsApi(versions, pointers, publisher, canaries, gate, shelf, directory).add_to(api)
     FilesApi(drafts).add_to(api)
     RunsApi(store).add_to(api)
+    ToolsApi(pointers, versions, gate, store, directory).add_to(api)
 
 
 def pointed(bench: Bench) -> BotDeployed:

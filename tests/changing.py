@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -80,13 +80,18 @@ class Workshop:
 
 @asynccontextmanager
 async def open_workshop(
-    project: Project, pool: Pool, *, points: Path | None = None, bounds: Bounds | None = None
+    project: Project,
+    pool: Pool,
+    *,
+    points: Path | None = None,
+    bounds: Bounds | None = None,
+    holder: Callable[[], int | None] = lambda: None,
 ) -> AsyncGenerator[Workshop]:
-    """`points`: a folder of failpoints."""
+    """`points`: a folder of failpoints. `holder`: as in `Records`."""
     made: list[tuple[ChangeSets, Announcements]] = []
 
     def add(api: Api, editors: Editors, bus: MemoryBus) -> None:
-        records = Records(pool)
+        records = Records(pool, holder)
         announcements = Announcements(records, bus)
         changes = ChangeSets(editors, records, announcements.wake, bounds=bounds, failpoints=Failpoints(points))
         made.append((changes, announcements))

@@ -19,14 +19,15 @@ from uuid import UUID, uuid4
 from loquat_bot_runner.adapters.bundles import Bundles
 from loquat_bot_runner.adapters.credentials import Credentials, Login
 from loquat_bot_runner.adapters.egress import Outside
-from loquat_bot_runner.adapters.housing import Housing
+from loquat_bot_runner.adapters.housing import Housing, LimitsOf
 from loquat_bot_runner.adapters.links import Room
 from loquat_bot_runner.adapters.workers import Workers
 from loquat_bot_runner.domain.destinations import Address, Destination, Guard, Policy, Refused
+from loquat_bot_runner.domain.limits import BotLimits
 from loquat_bot_runner.errors import CallFailed
 from loquat_bot_runner.ports import Task
 from loquat_events.projects import ProjectListed
-from loquat_sandbox import Level, Limits, Measured, measure
+from loquat_sandbox import Level, Measured, measure
 
 from tests.tenants import PASSWORD, Desk, Project, Tenants, message
 
@@ -101,6 +102,9 @@ class Shelf:
         if project == NEIGHBOUR:
             return {"bot.py": _QUICK}
         return {"bot.py": (HOME / "bots" / version / "bot.py").read_text(), "attempts.py": (HOME / "attempts.py").read_text()}
+
+    def said(self, _project: str, text: str) -> str:
+        return text
 
     async def log(self, project: str, _event: UUID | None, _level: str, lines: list[str]) -> None:
         self.lines.setdefault(project, []).extend(lines)
@@ -214,17 +218,12 @@ async def open_yard(tenants: Tenants, own: Project, other: Project, level: Level
         async def policy(_project: str) -> Policy:
             return Policy(("*.example.com",), ports=(443, 80, port))
 
-        limits = Limits(memory=160 << 20)
-        housing = Housing(
-            measured.sandbox,
-            cast("Credentials", _Doorman(tenants, own, other)),
-            limits,
-            Room(per_project=6, wait=0.3),
-            Outside(names.lookup, names, itself=lambda _: False),
-            policy,
+        room, outside = Room(per_project=6, wait=0.3), Outside(names.lookup, names, itself=lambda _: False)
+        doorman, files = cast("Credentials", _Doorman(tenants, own, other)), Bundles(shelf, bundles)
+        workers, impatient = (
+            Workers(cast("Any", shelf), files, Housing(measured.sandbox, doorman, _limits(s), room, outside, policy), most=50, idle=60)
+            for s in (CALL_LIMIT, SHORT)
         )
-        files = Bundles(shelf, bundles)
-        workers, impatient = (Workers(cast("Any", shelf), files, housing, most=50, idle=60, limit=s) for s in (CALL_LIMIT, SHORT))
         for one in (workers, impatient):
             stack.push_async_callback(one.close)
             stack.callback(asyncio.create_task(one.write_logs(), name="logs").cancel)
@@ -233,6 +232,13 @@ async def open_yard(tenants: Tenants, own: Project, other: Project, level: Level
         assert await yard.ask_neighbour("warm") == "warm"
         yard.aim |= await _aims(yard, own, other, bundles, tenants)
         yield yard
+
+
+def _limits(seconds: float) -> LimitsOf:
+    async def limits(_project: str) -> BotLimits:
+        return BotLimits(call_seconds=seconds, memory_bytes=160 << 20)
+
+    return limits
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

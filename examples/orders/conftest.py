@@ -1,6 +1,5 @@
 """`loquat bot test` gives the tests a throw-away PostgreSQL; without it, name one in LOQUAT_SCRATCH_DATABASE."""
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -16,7 +15,5 @@ def tester():
     database = os.environ.get("LOQUAT_SCRATCH_DATABASE")
     if database is None:
         pytest.skip("no database: run `loquat bot test`, or name one in LOQUAT_SCRATCH_DATABASE")
-    with BotTester.load(HERE, database=database) as tester:
-        for statement in (HERE / "schema.sql").read_text().split(";\n"):
-            asyncio.run(tester.fetch(statement))
+    with BotTester.load(HERE, database=database, schema=HERE / "schema.sql") as tester:
         yield tester

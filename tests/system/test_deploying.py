@@ -22,7 +22,7 @@ def saying(version: int) -> dict[str, str]:
 
 @pytest.mark.promise("P1")
 @pytest.mark.promise("P3")
-async def test_no_message_is_lost_or_out_of_order_while_versions_are_deployed_and_refused(world: World) -> None:
+async def test_no_message_is_lost_or_out_of_order_while_versions_are_deployed_refused_and_tried_out(world: World) -> None:
     project = await world.project("deploying", saying(0))
     number = await world.number(project)
     at = f"/v1/projects/{project}/bot"
@@ -36,7 +36,11 @@ async def test_no_message_is_lost_or_out_of_order_while_versions_are_deployed_an
         await world.good("POST", f"{at}/deployments", {"files": saying(1), "message": "one"})
         refused = await world.rest("POST", f"{at}/deployments", {"files": {"bot.py": "import nothing_of_the_kind\n"}})
         assert (refused.status, refused.body["code"], refused.body["reasons"][0]["code"]) == (409, "deployment_refused", "does_not_load")
+        tried = await world.good("POST", f"{at}/preview", {"message": {"text": "hi"}})
+        assert (tried["database"], [r["text"] for r in tried["replies"]]) == ("clone", ["v1 hi"])
         await world.good("POST", f"{at}/deployments", {"files": saying(2), "canary": 50})
+        again = await world.good("POST", f"{at}/preview", {"message": {"text": "ho"}, "preview_id": tried["preview_id"]})
+        assert (again["contact_id"], again["conversation_id"]) == (tried["contact_id"], tried["conversation_id"])
         await world.good("POST", f"{at}/canary/promote", {})
         await world.good("POST", f"{at}/rollback", {"message": "back"})
 

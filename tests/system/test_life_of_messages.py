@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,55 @@ async def test_a_project_that_was_given_no_bot_answers_hello_with_the_starter_bo
     assert len(await world.got(number, ANNA, 1)) >= 1
 
 
+SLOW = """
+import asyncio
+from loquat import Bot
+bot = Bot()
+
+
+async def seen(ctx, table):
+    while not await ctx.pool.fetchval("SELECT to_regclass($1) IS NOT NULL", f"public.{table}"):
+        await asyncio.sleep(0.02)
+
+
+@bot.text("hello")
+async def quick(ctx):
+    ctx.reply_text("hello")
+
+
+@bot.fallback
+async def slow(ctx):
+    await ctx.typing()
+    await seen(ctx, "typing_seen")
+    await ctx.reply_now("one moment")
+    await seen(ctx, "moment_seen")
+    ctx.reply_text("done")
+"""
+
+
+async def test_a_slow_handler_shows_that_it_writes_and_speaks_before_it_has_ended(world: World) -> None:
+    project = await world.project("slow", {"bot.py": SLOW})
+    number, database = await world.number(project), await world.database(project)
+
+    async def write(text: str) -> None:
+        await world.simulate("POST", "/api/messages", {"phone_number_id": number, "from": ANNA, "text": text})
+
+    async def typing() -> bool:
+        return (await world.simulate("GET", f"/api/messages?phone_number_id={number}&contact={ANNA}"))["typing"]
+
+    await write("hello")  # all that begins slowly has begun when it is answered
+    await world.got(number, ANNA, 1)
+    await write("hi")
+    await until(typing, "the phone shows that somebody is writing")
+    await database.execute("CREATE TABLE public.typing_seen ()")
+    assert [m["text"] for m in await world.got(number, ANNA, 2)] == ["hello", "one moment"]
+    assert not await typing()
+    await database.execute("CREATE TABLE public.moment_seen ()")
+    assert [m["text"] for m in await world.got(number, ANNA, 3)] == ["hello", "one moment", "done"]
+    ledger = await world.quiet(project)
+    assert (balanced(ledger), ledger["handled"]) == (True, 2)
+
+
 async def test_a_person_sends_a_message_through_the_inbox_once_however_often_it_is_asked(world: World) -> None:
     project = await world.project("orders", bot("echo"))
     number = await world.number(project)
@@ -163,3 +213,15 @@ async def test_a_bot_with_a_syntax_error_is_refused_with_file_and_line_and_the_o
     assert answer.body["line"] == 2
     assert await world.deliver(webhooks.body(number, messages=[webhooks.text(ANNA, f"wamid.{number}.1", "still there")])) == 200
     assert [m["text"] for m in await world.got(number, ANNA, 2)] == ["one: still there", "two: still there"]
+
+
+async def test_a_file_that_a_contact_sends_is_read_by_the_bot_and_another_is_given_back(world: World) -> None:
+    project = await world.project("files", bot("files"))
+    number = await world.number(project)
+    order = {"phone_number_id": number, "from": ANNA, "type": "document", "content": {"filename": "a.txt", "mime_type": "text/plain"}}
+    await world.simulate("POST", "/api/messages", {**order, "file": base64.b64encode(b"hello").decode()})
+    (shown,) = await world.got(number, ANNA, 1)
+    assert (shown["type"], shown["text"], shown["raw"]["filename"]) == ("document", "5 bytes of text/plain", "loud.txt")
+    headers = {"Authorization": f"Bearer {world.tokens[-1]}"}
+    async with world.session.get(f"{world.simulator}/media/{shown['raw']['id']}", headers=headers) as response:
+        assert await response.read() == b"HELLO"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
-from loquat import AskAgain, Bot, Context, NoAnswer, replies
+from loquat import AskAgain, Bot, Context, HandedBack, NoAnswer, replies
 from loquat.context import Watching
 from loquat.testing import BotTester
 
@@ -82,6 +82,70 @@ async def test_after_its_time_a_question_is_forgotten() -> None:
     await tester.send("Ada")
     await tester.advance(hours=1)
     assert said(await tester.send("2026-12-24")) == ["other"]
+
+
+def timed() -> Bot:
+    bot = booking()
+
+    @bot.text("quick")
+    async def quick(ctx: Context) -> None:  # pyright: ignore[reportUnusedFunction]
+        await ctx.memory.increment("begun")
+        name = await ctx.ask("Your name?", timeout=3600, timeout_text="Never mind, then.")
+        mail = await ctx.ask(f"Your mail, {name}?", timeout=60, timeout_text="No mail.")
+        await ctx.ask(f"{mail}: right?")
+
+    @bot.text("move")
+    async def move(ctx: Context) -> None:  # pyright: ignore[reportUnusedFunction]
+        await ctx.timers.set("away", after=timedelta(minutes=5))
+
+    @bot.on_timer("away")
+    async def away(ctx: Context) -> None:  # pyright: ignore[reportUnusedFunction]
+        ctx.goto("away")
+
+    return bot
+
+
+async def test_when_its_time_is_over_a_question_is_forgotten_and_that_is_said() -> None:
+    tester = BotTester(timed())
+    await tester.send("quick")
+    assert said(await tester.advance(minutes=59)) == []
+    assert said(await tester.send("Ada")) == ["Your mail, Ada?"], "an answer in time calls off what would be said"
+    assert said(await tester.advance(hours=2)) == ["No mail."]
+    assert (tester.held.ask, tester.timers, tester.memory.get("begun")) == (None, {}, None)
+    assert said(await tester.send("a@b")) == ["other"]
+    for text in ("quick", "Ada", "a@b"):
+        await tester.send(text)
+    assert said(await tester.advance(days=30)) == [], "the last question has no time"
+    assert tester.held.ask is not None
+
+
+async def test_of_a_question_that_is_gone_nothing_is_said_when_its_time_is_over() -> None:
+    tester = BotTester(timed())
+    await tester.send("quick")
+    tester.take_over()
+    await tester.advance(minutes=5)
+    tester.hand_back()
+    assert said(await tester.advance(hours=1)) == []
+    await tester.send("move")
+    await tester.send("quick")
+    assert said(await tester.advance(hours=2)) == [], "the conversation has gone on to another state"
+    assert tester.state == "away"
+
+
+async def test_what_is_said_at_the_end_of_a_questions_time_is_checked_when_it_is_asked() -> None:
+    bot = Bot()
+
+    @bot.text("too long")
+    async def too_long(ctx: Context) -> None:  # pyright: ignore[reportUnusedFunction]
+        await ctx.ask("?", timeout=1, timeout_text="x" * 4097)
+
+    @bot.fallback
+    async def no_time(ctx: Context) -> None:  # pyright: ignore[reportUnusedFunction]
+        await ctx.ask("?", timeout_text="x")
+
+    for text, why in (("too long", "text has 4097 characters"), ("x", "give both")):
+        with pytest.raises(ValueError, match=why):
+            await BotTester(bot).send(text)
 
 
 async def test_answers_survive_a_deployment_that_changes_the_order_of_questions() -> None:
@@ -189,6 +253,34 @@ async def test_a_handoff_is_peoples_until_its_time_is_over() -> None:
     assert await tester.send("hello?") == ()
     await tester.advance(minutes=10)
     assert said(await tester.send("hello?")) == ["other"]
+
+
+@pytest.mark.parametrize("lapsed", [True, False])
+async def test_the_bot_is_called_when_a_conversation_is_its_own_again(lapsed: bool) -> None:
+    bot = Bot()
+
+    @bot.text("help")
+    async def helps(ctx: Context) -> None:
+        await ctx.handoff(timeout=600)
+
+    @bot.on_handback
+    async def back(ctx: Context) -> None:
+        assert isinstance(ctx.event, HandedBack)
+        ctx.reply_text(f"{ctx.event.held_by} {ctx.event.lapsed}")
+        if await ctx.ask("Was that all?") == "yes":
+            ctx.end()
+
+    tester = BotTester(bot)
+    await tester.send("help")
+    assert said(await tester.advance(minutes=9)) == []
+    assert said(await (tester.advance(minutes=1) if lapsed else tester.hand_back())) == [f"people {lapsed}", "Was that all?"]
+    await tester.send("yes")
+    assert (tester.closed, tester.held.holder) == (True, "bot")
+    await tester.send("hello")
+    tester.take_over()
+    tester.hand_back()
+    assert said(await tester.send("yes")) == [], "it is asked before the message, which answers"
+    assert [r.text for r in tester.said[-2:]] == ["person False", "Was that all?"]
 
 
 async def test_texts_that_follow_each_other_are_one_as_long_as_they_fit() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from loquat.testing import BotTester
@@ -63,8 +64,9 @@ async def enter(ctx: Context) -> None:
 @bot.text("ask")
 async def asks(ctx: Context) -> None:
     await note(ctx)
-    ctx.reply_text("two questions")
+    await ctx.reply_now("two questions")
     name = await ctx.ask("name?", validate=str.title, cancel=["stop"], no_answer="stopped")
+    await ctx.reply_now(f"one more, {name}")
     age = await ctx.ask("age?", key="age", validate=int, tries=2, no_answer="too often")
     ctx.reply_text(f"{name} {age} {ctx.event.text}")
 
@@ -78,6 +80,7 @@ async def bye(ctx: Context) -> None:
 @bot.text("fail", "apologise")
 async def fail(ctx: Context) -> None:
     await note(ctx)
+    await ctx.reply_now("oh")
     ctx.goto("never")
     raise RuntimeError
 
@@ -87,6 +90,7 @@ async def sorry(ctx: Context, error: Exception) -> None:
     if ctx.event.text == "fail":
         raise error
     await note(ctx)
+    await ctx.reply_now("at once")
     ctx.reply_text(f"sorry in {ctx.state} {await known(ctx)}")
     ctx.goto("sorry")
 
@@ -146,6 +150,24 @@ async def in_memory(folder: Path, database: str) -> tuple[list[dict[str, Any]], 
         return seen, [r["text"] for r in await tester.fetch(NOTES)]
 
 
+class AtOnce:
+    """What is said before the end of a call, made true by the platform's function."""
+
+    def __init__(self, desk: Desk, event: str, version: int) -> None:
+        self._desk, self._event, self._version = desk, UUID(event), version
+        self.said, self.replies = 0, list[dict[str, Any]]()
+
+    async def say(self, answered: UUID, place: int, reply: dict[str, Any]) -> None:
+        query = "SELECT outbox FROM loquat.say_now($1, $2, $3, $4, $5) WHERE status = 'said'"
+        rows: list[dict[str, Any]] = await self._desk.runner.fetchval(query, self._event, answered, self._version, place, reply) or []
+        await self._desk.runner.execute("SELECT loquat.clear_said($1)", [UUID(r["message_id"]) for r in rows])
+        self.replies += [{k: v for k, v in r["body"].items() if v is not None} for r in rows]
+        self.said += 1
+
+    async def typing(self) -> None:
+        return
+
+
 @pytest.fixture
 async def platform_talk(sandbox: Sandbox, folder: Path, tenants: Tenants) -> AsyncGenerator[Talk]:
     """The talk through a worker and the platform's functions."""
@@ -164,10 +186,13 @@ async def platform_talk(sandbox: Sandbox, folder: Path, tenants: Tenants) -> Asy
             context = await desk.runner.fetchval("SELECT loquat.context_of($1)", begun["contact_id"])
             who = {"id": str(begun["contact_id"]), **context["contact"]}
             ask = await desk.runner.fetchval("SELECT loquat.ask_of($1)", conversation)
+            voice = AtOnce(desk, event["id"], version)
             try:
-                result = await worker.call(10, event=said, contact=who, conversation=where, state=state, version=version, ask=ask)
-                assert (await desk.commit(event, version, result))["status"] == "committed"
-                replies = result["replies"]
+                handled = await worker.handled(
+                    10, voice, event=said, contact=who, conversation=where, state=state, version=version, ask=ask
+                )
+                assert (await desk.commit(event, version, handled.result))["status"] == "committed"
+                replies = [*voice.replies, *handled.result["replies"]]
             except CallFailed:
                 replies = None
             seen.append({"state": state, "version": version, "replies": replies, "opens": conversation not in before})

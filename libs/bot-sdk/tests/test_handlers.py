@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from loquat import Bot, Context, Image, Media, Message
+from loquat import Bot, Context, FlowReply, Image, Media, Message, ReplyRefused, replies
 from loquat.bot import Handler
 from loquat.testing import BotTester, Line
 
@@ -48,6 +49,53 @@ async def test_a_message_goes_to_the_handler_that_says_most_about_it(state: str,
     tester = BotTester.load(EVERY, state=state)
     await send(tester)
     assert tester.last.text == said
+
+
+async def test_a_form_goes_by_its_name_in_this_state_in_any_or_to_whoever_takes_all() -> None:
+    bot = Bot()
+
+    @bot.on_flow("booking", "order", state="unstructured")
+    async def booked(ctx: Context, answer: FlowReply) -> None:  # pyright: ignore[reportUnusedFunction]
+        ctx.reply_text(f"{answer.flow} {answer.token} {answer.data}")
+        ctx.goto("other")
+
+    @bot.on_flow("booking")
+    async def elsewhere(ctx: Context) -> None:  # pyright: ignore[reportUnusedFunction]
+        ctx.reply_text("elsewhere")
+
+    @bot.on_flow()
+    async def any_form(ctx: Context, answer: FlowReply) -> None:  # pyright: ignore[reportUnusedFunction]
+        ctx.reply_text(f"any {answer.flow} {answer.problem}")
+
+    tester = BotTester(bot)
+    assert [(await tester.submit_flow(name, {"n": 1}))[0].text for name in ("order:7", "booking", "order", None, "bookings")] == [
+        "order order:7 {'n': 1}",
+        "elsewhere",
+        "any order None",
+        "any None None",
+        "any bookings None",
+    ]
+    for wrong in ("", "a:b", "x" * 61):
+        with pytest.raises(TypeError, match="without a colon"):
+            bot.on_flow(wrong)
+
+
+async def test_a_form_is_sent_as_the_platform_takes_it_and_its_answer_comes_back_by_its_name() -> None:
+    made = replies.flow("Book a table", "Open", "booking", token="7f", screen="WHEN", data={"days": [1, 2]})
+    content = {"flow_cta": "Open", "flow_token": "booking:7f", "flow_name": "booking", "screen": "WHEN", "data": {"days": [1, 2]}}
+    assert made.wire() == {"type": "flow", "text": "Book a table", "content": content}
+    assert replies.flow("?", "Open", "booking", id="123")["content"] == {"flow_cta": "Open", "flow_token": "booking", "flow_id": "123"}
+    wrongs: list[tuple[dict[str, Any], str]] = [
+        ({"name": "a:b"}, "colon"),
+        ({"data": {"x": 1}}, "for the screen"),
+        ({"screen": "X", "data": {}}, "something in it"),
+    ]
+    for wrong, why in wrongs:
+        given: dict[str, Any] = {"name": "booking", **wrong}
+        with pytest.raises(ReplyRefused, match=why):
+            replies.flow("?", "Open", **given)
+    with pytest.raises(ReplyRefused, match="flow button has 31 characters"):
+        replies.flow("?", "x" * 31, "booking")
 
 
 async def test_a_button_goes_by_its_id_before_its_beginning_and_by_the_longer_beginning(tester: BotTester) -> None:

@@ -16,6 +16,7 @@ from loquat import (
     Contacts,
     Context,
     Document,
+    FlowReply,
     Image,
     ListReply,
     Location,
@@ -31,6 +32,11 @@ from loquat.testing import BotTester
 from loquat_events.conversations import MessageReceived
 from loquat_events.elements import clean
 from loquat_events.meta import split_change
+
+
+def flow(answer: str, name: str = "flow") -> dict[str, Any]:
+    return {"type": "nfm_reply", "nfm_reply": {"name": name, "body": "Sent", "response_json": answer}}
+
 
 FILE = {"id": "m1", "mime_type": "x/y", "sha256": "abc"}
 KINDS: list[tuple[str, dict[str, Any] | list[Any], type[Message], dict[str, Any]]] = [
@@ -50,6 +56,19 @@ KINDS: list[tuple[str, dict[str, Any] | list[Any], type[Message], dict[str, Any]
         {"choice_id": "r", "button_id": "r", "title": "R", "description": "D"},
     ),
     (
+        "interactive",
+        flow('{"flow_token": "booking:7f", "day": "2026-01-05", "people": 2, "note": "a\\u0000b"}'),
+        FlowReply,
+        {"flow": "booking", "token": "booking:7f", "data": {"day": "2026-01-05", "people": 2, "note": "a\N{REPLACEMENT CHARACTER}b"}},
+    ),
+    ("interactive", flow('{"flow_token": "unused", "x": 1}'), FlowReply, {"flow": None, "token": None, "data": {"x": 1}, "problem": None}),
+    ("interactive", flow('{"x": '), FlowReply, {"flow": None, "data": {}, "problem": "its response_json is no JSON"}),
+    ("interactive", flow("[1]"), FlowReply, {"data": {}, "problem": "its response_json is no object"}),
+    ("interactive", flow('{"x":' + "[" * 5000 + "]" * 5000 + "}"), FlowReply, {"data": {}, "problem": "its response_json is no JSON"}),
+    ("interactive", flow('{"x":' + "[" * 32 + "]" * 32 + "}"), FlowReply, {"problem": "its response_json has more than 32 levels"}),
+    ("interactive", flow('{"x":' + "[" * 31 + "]" * 31 + "}"), FlowReply, {"problem": None}),
+    ("interactive", flow("{}", name="address_message"), Unknown, {}),
+    (
         "contacts",
         [{"name": {"formatted_name": "Bob"}, "phones": [{"phone": "+49"}], "emails": [{"email": "b@x"}]}, {}],
         Contacts,
@@ -65,7 +84,8 @@ KINDS: list[tuple[str, dict[str, Any] | list[Any], type[Message], dict[str, Any]
     ("order", {"catalog_id": "c"}, Unknown, {"raw": {"type": "order", "order": {"catalog_id": "c"}}, "button_id": None}),
     ("location", {"latitude": "north"}, Unknown, {"raw": {"type": "location", "location": {"latitude": "north"}}}),
     ("contacts", ["Bob"], Unknown, {"raw": {"type": "contacts", "contacts": ["Bob"]}}),
-    ("interactive", {"type": "nfm_reply", "nfm_reply": {"response_json": "{}"}}, Unknown, {"type": "interactive"}),
+    ("interactive", {"type": "nfm_reply", "nfm_reply": {"response_json": "{}"}}, FlowReply, {"data": {}, "problem": None}),
+    ("interactive", {"type": "nfm_reply", "nfm_reply": "x"}, Unknown, {"type": "interactive"}),
 ]
 
 
@@ -99,7 +119,8 @@ def test_a_message_has_the_type_and_fields_of_its_kind(kind: str, content: Any, 
     some.recursive(
         some.none() | some.booleans() | some.integers() | some.text(),
         lambda inner: (
-            some.lists(inner) | some.dictionaries(some.text() | some.sampled_from(["id", "button_reply", "value", "latitude"]), inner)
+            some.lists(inner)
+            | some.dictionaries(some.text() | some.sampled_from(["id", "button_reply", "nfm_reply", "value", "latitude"]), inner)
         ),
     ),
 )
@@ -125,6 +146,7 @@ async def test_the_tester_sends_what_the_platform_would_hand_over() -> None:
     await tester.send_location(1.0, 2.5, "Here")
     await tester.send_contact("Bob", "+49")
     await tester.react("\N{THUMBS UP SIGN}", to="wamid.7")
+    await tester.submit_flow("booking:7f", {"people": 2})
     meant: list[tuple[str, Any]] = [
         ("text", {"body": "hi"}),
         ("interactive", {"type": "button_reply", "button_reply": {"id": "b", "title": "B"}}),
@@ -133,6 +155,7 @@ async def test_the_tester_sends_what_the_platform_would_hand_over() -> None:
         ("location", {"latitude": 1.0, "longitude": 2.5, "name": "Here"}),
         ("contacts", [{"name": {"formatted_name": "Bob"}, "phones": [{"phone": "+49"}]}]),
         ("reaction", {"message_id": "wamid.7", "emoji": "\N{THUMBS UP SIGN}"}),
+        ("interactive", flow('{"flow_token": "booking:7f", "people": 2}')),
     ]
     assert [_bare(m) for m in seen] == [_bare(read(received(kind, content))) for kind, content in meant]
 

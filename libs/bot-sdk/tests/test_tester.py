@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from loquat import Bot, Context, replies
-from loquat.testing import BotTester, NoScratchDatabase, NotOffered
+from loquat import Bot, ContactRefused, Context, replies
+from loquat.testing import BotTester, NoScratchDatabase, NotOffered, SchemaFailed
 from loquat_embedded.postgres import Cluster
 
 EVERY = Path(__file__).parent / "bots" / "every"
@@ -86,14 +87,59 @@ async def test_bots_of_two_folders_are_loaded_apart_and_anew(tmp_path: Path) -> 
     assert (await BotTester.load(tmp_path / "one").send("hi"))[0].text == "changed"
 
 
-def test_async_tests_run_in_plain_pytest_with_one_import(tmp_path: Path) -> None:
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:randomly", "-p", "no:cacheprovider")
+
+
+async def test_a_contact_is_as_the_test_says_and_the_bots_tables_are_as_its_script_makes_them(
+    platform_cluster: Cluster, tmp_path: Path
+) -> None:
+    bot, script, wrong = Bot(), tmp_path / "schema.sql", tmp_path / "wrong.sql"
+    script.write_text("CREATE TABLE notes (said text); INSERT INTO notes SELECT name FROM contacts;")
+    wrong.write_text("CREATE TABLE notes (said txet)")
+
+    @bot.fallback
+    async def look(ctx: Context) -> None:  # pyright: ignore[reportUnusedFunction]
+        who, noted = ctx.contact, await ctx.db.fetchval("SELECT count(*) FROM notes")
+        ctx.reply_text(f"{who.language} {who.phone_number} {who.attributes['vip']} {noted}")
+
+    known: dict[str, Any] = {"language": "de", "phone_number": "+49151", "attributes": {"vip": True}}
+    with BotTester(bot, database=platform_cluster.dsn(), schema=script, **known) as tester:
+        assert (await tester.send("hi"))[0].text == "de +49151 True 0"
+        assert [r["language"] for r in await tester.fetch("SELECT language FROM contacts WHERE attributes->'vip' = 'true'")] == ["de"]
+    with (
+        BotTester(bot, database=platform_cluster.dsn(), schema=[script, wrong]) as tester,
+        pytest.raises(SchemaFailed, match=r"wrong\.sql: type .txet. does not exist"),
+    ):
+        await tester.fetch("SELECT 1")
+    deep: list[Any] = []
+    for _ in range(32):
+        deep = [deep]
+    with pytest.raises(ContactRefused, match="more than 32 levels"):
+        BotTester(bot, attributes={"x": deep})
+
+
+def test_async_tests_run_in_plain_pytest_with_one_import_or_with_the_fixture_that_pytest_finds(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("from loquat.testing import pytest_pyfunc_call\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     (tmp_path / "test_it.py").write_text(
         "import pytest\n\n@pytest.fixture\ndef seven():\n    return 7\n\n"
         "async def test_good(seven):\n    assert seven == 7\n\nasync def test_bad():\n    assert False, 'it ran'\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:randomly", "-p", "no:cacheprovider", str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)  # noqa: S603
-    assert "1 failed, 1 passed" in run.stdout, run.stdout
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "bot.py").write_text(
+        "from loquat import Bot\nbot = Bot()\n\n@bot.fallback\nasync def say(ctx):\n    ctx.reply_text('hello')\n"
+    )
+    (tmp_path / "plain" / "test_bot.py").write_text(
+        "async def test_it(bot_tester):\n    await bot_tester.send('hi')\n    assert bot_tester.last.text == 'hello'\n"
+    )
+    (tmp_path / "test_none.py").write_text("async def test_it(bot_tester):\n    pass\n")
+    run = subprocess.run([*PYTEST, str(tmp_path)], capture_output=True, text=True, check=False, timeout=50)  # noqa: S603
+    assert "1 failed, 2 passed, 1 error" in run.stdout, run.stdout
     assert "it ran" in run.stdout
+    assert f"there is no bot.py in {tmp_path} or above it" in run.stdout
+
+
+def test_what_pytest_loads_in_every_run_loads_nothing_of_the_sdk() -> None:
+    code = "import loquat_pytest, sys; print(sorted({'loquat', 'asyncpg', 'aiohttp', 'msgspec'} & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50)  # noqa: S603
+    assert run.stdout == "[]\n"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loquat_common import service
-from loquat_common.db import DatabaseAway, ProjectPools, WrongDatabase, as_service
+from loquat_common.db import DEEPEST, DatabaseAway, ProjectPools, WrongDatabase, as_service, decode
 from loquat_common.lifecycle import Lifecycle
 from loquat_common.migrate import Migration, MigrationError, migrate
 from loquat_common.service import Service, finish
@@ -26,6 +27,17 @@ WHOAMI = (
     "CREATE SCHEMA loquat; CREATE FUNCTION loquat.whoami() RETURNS TABLE (project text, epoch bigint) LANGUAGE sql"
     " AS $$ SELECT 'p1'::text, 1::bigint $$"
 )
+
+
+@pytest.mark.parametrize("levels", [1000, 1025, 20_000])
+def test_a_jsonb_is_read_however_deep_it_is(levels: int) -> None:
+    read = decode('{"s": "[{\\"\\\\", "deep": ' + '[{"x": ' * (levels // 2) + "1" + "}]" * (levels // 2) + ', "after": [[], {"y": "}"}]}')
+    assert (read["s"], read["after"], list(read)) == ('[{"\\', [[], {"y": "}"}], ["s", "deep", "after"])
+    found: Any = read["deep"]
+    there = 1
+    while found not in (1, None):
+        found, there = found["x"] if "x" in found else found[0], there + 1
+    assert (found, there) == ((1, levels + 1) if levels == 1000 else (None, DEEPEST))
 
 
 @pytest.mark.promise("P5")

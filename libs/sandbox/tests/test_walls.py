@@ -7,11 +7,13 @@ import os
 import socket
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from loquat import protocol
 from loquat_sandbox import Level, Limits, Measured, Sandbox, network, outside
 
-from tests.confined import Say, confined, loaded
+from tests.confined import Say, confined, loaded, printed
 
 LIST = "import os\ntry:\n    print(sorted(os.listdir({path!r})))\nexcept OSError as error:\n    print(type(error).__name__)\n"
 
@@ -60,6 +62,25 @@ async def test_nothing_is_seen_of_the_machine_and_nothing_of_neighbours(sandbox:
         assert root == "PermissionError"
     assert neighbour.alive
     await neighbour.close()
+
+
+@pytest.mark.promise("P4")
+async def test_a_layer_is_imported_from_and_neither_written_nor_seen_by_others(sandbox: Sandbox, shelf: Path) -> None:
+    folder, layer, other = (shelf / uuid4().hex for _ in range(3))
+    for made in (folder, layer, other):
+        made.mkdir()
+    (layer / "tiny.py").write_text("x = 1\n")
+    (folder / "bot.py").write_text(
+        "import os, tiny\ndef attempt(act):\n    try:\n        return act()\n    except OSError as error:\n        return type(error).__name__\n"
+        f"print(tiny.x, attempt(lambda: open(tiny.__file__, 'a')), attempt(lambda: open(tiny.__file__ + 'x', 'w')), attempt(lambda: os.listdir({str(other)!r})))\n"
+    )
+    worker = await sandbox.run("prj", folder, Limits(), layer=layer)
+    start = protocol.pack(protocol.Start(worker.folder, "postgresql://x@127.0.0.1/x", worker.layer or ""))
+    await asyncio.get_running_loop().sock_sendall(worker.control, start)
+    said = (await printed(worker)).split()
+    await worker.close()
+    assert said[0] == "1"
+    assert set(said[1:]) <= {"OSError", "PermissionError", "FileNotFoundError"}
 
 
 @pytest.mark.promise("P4")

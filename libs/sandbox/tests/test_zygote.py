@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from loquat_sandbox import Confinement, ConfinementFailed, Level, Limits, Measured, Sandbox, Zygote, measure, users
 from loquat_sandbox.groups import Groups
+from loquat_sandbox.incarnation import Incarnation
 from loquat_sandbox.users import Users, UsersSpent
 
 from tests.confined import gone, loaded, printed
@@ -166,6 +167,58 @@ async def test_a_zygote_that_is_old_is_replaced_and_ends_after_its_last_worker(b
     await zygote.close()
 
 
+@pytest.fixture
+async def paired(best: Measured, shelf: Path) -> AsyncGenerator[Zygote]:
+    """With another in reserve."""
+    made = Zygote(min(best.sandbox.level, Level.CONTAINED), shelf)
+    keeping = asyncio.create_task(made.standby.run(calm=0))
+    await made.start()
+    yield made
+    keeping.cancel()
+    await made.close()
+
+
+async def reserve(zygote: Zygote) -> Incarnation:
+    """The one that is kept, once it is ready."""
+    async with asyncio.timeout(10):
+        while (kept := zygote.standby._kept) is None or kept.lost:  # noqa: ASYNC110  (nobody else waits for it)
+            await asyncio.sleep(0.01)
+    return kept
+
+
+async def killed(zygote: Incarnation) -> None:
+    zygote._process.kill()
+    await zygote.gone()
+
+
+async def test_when_the_serving_zygote_is_killed_the_next_worker_comes_from_the_one_in_reserve(paired: Zygote, shelf: Path) -> None:
+    first, kept, serving = await paired.fork(Confinement(folder=empty(shelf))), await reserve(paired), paired._now
+    assert serving is not None
+    await killed(serving)
+    assert await first.ended() in {"SIGKILL", "it ended with its zygote"}
+    second = await paired.fork(Confinement(folder=empty(shelf)))
+    assert paired._now is kept
+    assert await reserve(paired) is not kept, "and there is another"
+    for one in (first, second):
+        await one.close()
+
+
+async def test_when_both_zygotes_are_killed_a_third_is_started_and_closing_leaves_none(best: Measured, shelf: Path) -> None:
+    before, zygote = zygotes(), Zygote(min(best.sandbox.level, Level.CONTAINED), shelf)
+    keeping = asyncio.create_task(zygote.standby.run(calm=0))
+    first = await zygote.fork(Confinement(folder=empty(shelf)))
+    assert zygote._now is not None
+    await asyncio.gather(killed(zygote._now), killed(await reserve(zygote)))
+    await first.ended()
+    second = await zygote.fork(Confinement(folder=empty(shelf)))
+    await reserve(zygote)
+    keeping.cancel()
+    await zygote.close()
+    await gone(list(zygotes() - before))
+    for one in (first, second):
+        await one.close()
+
+
 async def test_the_kernel_ends_a_group_that_takes_too_much_and_it_is_known_why() -> None:
     groups = Groups.find()
     if isinstance(groups, str):
@@ -177,6 +230,24 @@ async def test_the_kernel_ends_a_group_that_takes_too_much_and_it_is_known_why()
     assert await process.wait() == -signal.SIGKILL
     assert group.ran_out_of_memory()
     group.remove()
+
+
+async def test_a_group_that_still_holds_a_process_goes_when_the_next_one_is_made() -> None:
+    """Of a worker whose zygote was killed its end is known before it has ended."""
+    groups = Groups.find()
+    if isinstance(groups, str):
+        pytest.skip(f"this machine lets us make no control groups: {groups}")
+    group = groups.make(Limits())
+    stays = "import os, sys\nos.write(int(sys.argv[1]), b'0')\nprint(flush=True)\nsys.stdin.read()\n"
+    fd, pipe = group.entries[0], asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", stays, str(fd), pass_fds=[fd], stdin=pipe, stdout=pipe)
+    assert process.stdout is not None
+    await process.stdout.readline()
+    group.remove()
+    assert any(folder.exists() for folder in group._folders)
+    await process.communicate()
+    groups.make(Limits()).remove()
+    assert not any(folder.exists() for folder in group._folders)
 
 
 def test_a_group_that_a_killed_runner_of_our_own_number_left_is_in_nobodys_way() -> None:

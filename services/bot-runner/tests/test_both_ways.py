@@ -56,10 +56,14 @@ class Bot:
     def observes(self, _project: str) -> bool:
         return False
 
+    def takes_back(self, _project: str) -> bool:
+        return False
+
     def gathers(self, _project: str) -> bool:
         return False
 
-    async def call(self, task: Task) -> dict[str, Any]:
+    async def call(self, task: Task, voice: object = None) -> dict[str, Any]:
+        del voice
         assert self.handler is not None
         database = Database(self.pool)
         result: dict[str, Any] = {"replies": []}

@@ -16,6 +16,7 @@ from loquat_bot_runner.domain.replies import checked as reply_checked
 from loquat_bot_runner.errors import (
     BotError,
     CallFailed,
+    DatabaseLost,
     DoesNotStart,
     OutOfMemory,
     ProjectDatabaseAway,
@@ -75,6 +76,8 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(path: str) -> None:
         (SlowStart("x"), 99, Defer),
         (ProjectDatabaseAway("x"), 99, Defer),
         (Superseded("x"), 0, Retry),
+        (DatabaseLost("x"), 6, Retry),
+        (DatabaseLost("x"), 7, Dead),
     ],
 )
 def test_the_table_of_what_follows_a_failure(failure: CallFailed, attempts: int, kind: type) -> None:

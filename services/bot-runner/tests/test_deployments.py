@@ -113,6 +113,24 @@ async def test_states_are_listed_declared_and_in_use_with_the_unknown_ones_marke
     assert found["unknown"] == ["lost"]
 
 
+async def test_tools_are_told_of_what_is_deployed_of_a_version_and_of_the_draft(bench: Bench) -> None:
+    tool = "\n@bot.tool\nasync def {}(ctx, day: str):\n    'Free tables.'\n"
+    await bench.bad("GET", "/tools", code="nothing_deployed")
+    await bench.deploy(files=bot("one", tool.format("look_up")))
+    found = (await bench.good("GET", "/tools"))["items"]
+    assert [(t["name"], t["description"], t["parameters"]["properties"]) for t in found] == [
+        ("look_up", "Free tables.", {"day": {"type": "string"}})
+    ]
+    older = await bench.save(bot("two"))
+    assert (await bench.good("GET", f"/tools?version={older}")) == {"version": older, "items": []}
+    await bench.bad("GET", f"/tools?version={'0' * 64}", code="not_found")
+    draft = await bench.good("PUT", "/files", {"files": bot("three", tool.format("book"))})
+    told = await bench.good("GET", "/tools?version=draft")
+    assert (told["version"], [t["name"] for t in told["items"]]) == (draft["etag"], ["book"])
+    await bench.good("PUT", "/files", {"files": {"bot.py": "x = = 1\n"}}, If_Match="*")
+    assert "bot.py, line 1" in (await bench.bad("GET", "/tools?version=draft", code="does_not_load"))["detail"]
+
+
 async def contacts_of(bench: Bench, percent: int, version: str) -> tuple[str, str]:
     """A contact that the canary will take, and one that it will not; both have written once and have no open conversation."""
     assert bench.project is not None
@@ -353,3 +371,26 @@ async def test_one_deployment_of_a_project_is_checked_at_a_time(bench: Bench) ->
     slow = {"bot.py": "import time\ntime.sleep(0.5)\n" + bot("x")["bot.py"]}
     asked = await asyncio.gather(*(bench.ask("POST", "/deployments", {"files": slow}) for _ in range(3)))
     assert sorted(status for status, _ in asked) == [201, 429, 429]
+
+
+async def test_a_paused_bot_hears_nothing_stays_paused_when_it_is_deployed_and_does_not_answer_the_backlog(bench: Bench) -> None:
+    await bench.bad("POST", "/pause", {}, code="nothing_deployed")
+    await bench.deploy(files=bot("one"))
+    assert await bench.say() == ["one"]
+    paused = await bench.good("POST", "/pause", {"message": "holidays"})
+    await bench.heard(paused)
+    waiting = bench.message()
+    await bench.take(waiting)
+    assert (paused["kind"], paused["paused"], bench.answers(waiting.id)) == ("pause", True, [])
+    deployed = await bench.deploy(files=bot("two"))
+    status = await bench.good("GET", "")
+    assert (deployed["paused"], status["paused"], status["deployment"]["version"]) == (True, True, deployed["version"])
+    assert await bench.say() == []
+    await bench.bad("POST", "/pause", {}, code="paused_already")
+    await bench.heard(await bench.good("POST", "/resume", {}))
+    await bench.bad("POST", "/resume", {}, code="not_paused")
+    await bench.take(waiting)
+    assert (await bench.say(), bench.answers(waiting.id)) == (["two"], [])
+    assert bench.project is not None
+    rows = await (await bench.project.root()).fetch("SELECT outcome FROM loquat.events ORDER BY recorded_at")
+    assert [r["outcome"] for r in rows] == ["handled", "held", "held", "handled"]

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from loquat_common.bus.port import Dead, Defer, Done, Outcome, Received
+from loquat_common.bus.port import Dead, Defer, Done, Outcome, Received, Retry
 from loquat_common.failpoints import FailpointError
 from loquat_embedded.postgres import Cluster
 from loquat_events.catalog import CHANGES, INBOX, OUTBOX
@@ -69,6 +69,13 @@ def said(bench: Bench, event: UUID) -> set[tuple[UUID, str | None, str]]:
 
 async def redrive(bench: Bench, event: Event[Payload], attempts: int = 0) -> Outcome:
     return await bench.inbox.handle(Received(event, INBOX.name, 0, 0, attempts, redriven=True))
+
+
+async def test_a_contact_whose_attributes_are_too_deep_for_any_reader_is_answered(bench: Bench) -> None:
+    await bench.deploy(files={"bot.py": MENDED.replace("'mended'", "str(sorted(ctx.contact.attributes))")})
+    assert await bench.say() == ["[]"]
+    await row(bench, f"UPDATE public.contacts SET attributes = '{{\"vip\": {'[' * 5000 + ']' * 5000}}}' RETURNING id")  # noqa: S608
+    assert await bench.say() == ["['vip']"]
 
 
 async def test_the_conversation_is_flagged_with_the_run_that_failed_and_nothing_is_said_where_nothing_is_set(bench: Bench) -> None:
@@ -221,3 +228,17 @@ async def test_what_is_kept_of_a_failure_in_the_projects_database_holds_none_of_
     await bench.take(event, LAST)
     kept = await row(bench, "SELECT l.kind, l::text || c::text AS all FROM loquat.failures AS l, public.conversations AS c")
     assert (kept["kind"], "s3cr3t" in kept["all"], "drawer" in kept["all"]) == ("BotError", False, False)
+
+
+@pytest.mark.promise("P4")
+async def test_a_bot_that_says_another_run_was_first_is_believed_only_where_its_database_knows_of_one(bench: Bench) -> None:
+    forged = "from loquat.database import Superseded\n" + BROKEN.replace(
+        "raise KeyError('drawer ' + ctx.secrets.get('api', ''))", "raise Superseded"
+    )
+    await bench.deploy(files={"bot.py": forged})
+    event = bench.message()
+    assert isinstance(await bench.take(event, 0), Retry)
+    assert isinstance(await bench.take(event, LAST), Dead)
+    assert {r["error"] for r in await bench.runs(event=event.id)} == {
+        "the bot says that another run was first, and its database knows of none"
+    }

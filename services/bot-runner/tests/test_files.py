@@ -55,6 +55,19 @@ async def test_who_did_not_see_the_last_content_is_told_both_and_overwrites_noth
     assert gone["current"] is None
 
 
+async def test_a_star_means_whatever_is_there_but_not_nothing(bench: Bench) -> None:
+    await bench.bad("PUT", "/files/bot.py", {"content": "a = 1\n"}, If_Match="*", code="file_changed")
+    await bench.good("PUT", "/files/bot.py", {"content": "a = 1\n"}, If_None_Match="*")
+    written = await bench.good("PUT", "/files/bot.py", {"content": "a = 2\n"}, If_Match="*")
+    several = f'"{"0" * 64}", W/"{written["etag"]}"'
+    await bench.good("PUT", "/files/bot.py", {"content": "a = 3\n"}, If_Match=several)
+    await bench.bad("PUT", "/files", {"files": bot("lost")}, code="draft_changed")
+    await bench.good("PUT", "/files", {"files": bot("one")}, If_Match="*")
+    await bench.good("DELETE", "/files/bot.py", If_Match="*")
+    status, _ = await bench.ask("DELETE", "/files/bot.py", If_Match="*")
+    assert status == 404
+
+
 async def test_of_two_who_write_at_once_one_wins(bench: Bench) -> None:
     await bench.save(bot("one"))
     seen = (await bench.good("GET", "/files/bot.py"))["etag"]

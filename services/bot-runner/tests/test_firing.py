@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from loquat_bot_runner.adapters.due import BATCH, DueIndex
+from loquat_bot_runner.adapters.due import BATCH, FIRST, DueIndex
 from loquat_bot_runner.domain.firing import DueRow, Settled
 from loquat_bot_runner.domain.schedules import Plan, to_fire
 from loquat_bot_runner.handlers.timers import firing_of
@@ -69,6 +69,25 @@ async def test_replicas_that_are_killed_again_and_again_fire_all_that_is_due_eac
     assert set(told) == expected | {UUID(t["event_id"]) for t in timers}
     assert all(len(facts) == 1 for facts in told.values())
     assert (set(ends), kills > 0, len(rows) > len(told)) == (set(schedules), True, True)
+
+
+@pytest.mark.promise("P3")
+async def test_a_project_with_more_due_timers_than_are_looked_at_delays_none_of_many_others(platform: Platform) -> None:
+    pool = await migrated(platform)
+    index, now, claimed = DueIndex(pool), datetime.now(UTC), set[str]()
+    due = "INSERT INTO due (project_id, id, kind, event_id, epoch, due_at, look_at, lane, body) SELECT {}, gen_random_uuid(), 'timer', gen_random_uuid(), 1, $1, $1, '49', '{{}}'"
+    await pool.execute(due.format("'flood'") + " FROM generate_series(1, $2)", now - HOUR, FIRST + BATCH)
+    not_due = due.format("'p' || n") + " FROM generate_series(1, 700) AS n"  # more than one claim goes round to
+    await pool.execute(not_due, now + HOUR)
+    await pool.execute(due.format("n") + " FROM unnest('{a,z}'::text[]) AS n", now)
+
+    async def decide(rows: Sequence[DueRow]) -> Sequence[Settled]:
+        claimed.update(r.project_id for r in rows)
+        return [Settled() for _ in rows]
+
+    for _ in range(2):
+        await index.fire(now, decide)
+    assert claimed == {"flood", "a", "z"}
 
 
 @pytest.mark.promise("P3")

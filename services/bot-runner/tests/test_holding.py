@@ -6,14 +6,18 @@ import json
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
+from loquat_bot_runner.adapters.lapses import LEASE
+from loquat_bot_runner.adapters.runs import ProjectRuns
+from loquat_bot_runner.handlers.lapsing import Lapsing
+from loquat_common.bus.memory import MemoryBus
 from loquat_common.bus.port import Done, Outcome, Received
-from loquat_common.failpoints import FailpointError
+from loquat_common.failpoints import FailpointError, Failpoints
 from loquat_embedded.postgres import Cluster
-from loquat_events.catalog import INBOX
+from loquat_events.catalog import CHANGES, INBOX
 from loquat_events.conversations import ConversationChanged, HoldOrdered, SendOrdered
 from loquat_events.envelope import Event, Payload
 from loquat_events.meta import split_change
@@ -291,3 +295,67 @@ async def test_how_old_a_message_may_be_is_the_projects_to_say_unless_a_person_w
         assert await bench.say() == ["a", "b"]
     finally:
         bench.time.clock.ahead = timedelta()
+
+
+def lapsing(bench: Bench) -> Lapsing:
+    time, runs = bench.time, cast("ProjectRuns", bench.inbox._runs)
+    bus = MemoryBus("bot-runner", bench.broker)
+    return Lapsing(time.index.lapses, runs, time.directory, bus, Failpoints(time.failpoints), time.clock.now)
+
+
+def lapsed(bench: Bench) -> list[tuple[UUID, str | None]]:
+    told = [e for e in bench.broker.events(CHANGES) if e.projectid == bench.project_id]
+    return [(e.id, e.data.holder) for e in told if isinstance(e.data, ConversationChanged)]
+
+
+async def ends_now(bench: Bench) -> None:
+    """As if the hold had been given that much less time."""
+    (row,) = await rows(bench, "UPDATE public.conversations SET held_until = now() - interval '1 minute' RETURNING held_until")
+    await bench.pool.execute("UPDATE lapses SET held_until = $2, look_at = $2 WHERE project_id = $1", bench.project_id, row["held_until"])
+
+
+async def test_a_hold_that_ends_by_itself_is_told_of_under_one_id_wherever_it_is_cut_off(bench: Bench) -> None:
+    await bench.deploy(files={"bot.py": BOT})
+    help_ = bench.message(text="help")
+    bench.time.fail("bot_runner.after_commit")
+    with pytest.raises(FailpointError):
+        await bench.take(help_)
+    await bench.take(help_)
+    before, watch = lapsed(bench), lapsing(bench)
+    assert await watch.once() == 0, "it is not over"
+    await ends_now(bench)
+    bench.time.fail("bot_runner.after_lapse")
+    with pytest.raises(FailpointError):
+        await watch.once()
+    assert await watch.once() == 0, "whoever took it may still be at it"
+    bench.time.clock.ahead = LEASE
+    assert (await watch.once(), await watch.once()) == (1, 0)
+    bench.time.clock.ahead = timedelta()
+    first, second = lapsed(bench)[len(before) :]
+    assert first == second
+    assert first[1] == "bot"
+
+
+async def test_a_hold_that_was_moved_or_made_longer_meanwhile_is_not_told_of(bench: Bench) -> None:
+    await bench.deploy(files={"bot.py": BOT})
+    await bench.say(text="help")
+    before, watch = lapsed(bench), lapsing(bench)
+    await bench.pool.execute("UPDATE lapses SET look_at = now()")
+    assert (await watch.once(), await watch.once()) == (1, 0), "the clock of its own database says that it is not over"
+    await ends_now(bench)
+    await order(bench, holder="person", seconds=900)
+    assert await watch.once() == 0
+    await bench.pool.execute("UPDATE lapses SET look_at = now()")
+    await order(bench, holder="bot")
+    assert await watch.once() == 1
+    assert (lapsed(bench), await bench.pool.fetchval("SELECT count(*) FROM lapses")) == (before, 0)
+
+
+async def test_when_a_hold_ends_is_forgotten_with_its_person(bench: Bench) -> None:
+    await bench.deploy(files={"bot.py": BOT})
+    await bench.say(text="help")
+    left: list[int] = []
+    for person in (uuid4(), (await conversation(bench))["id"]):
+        await bench.store.forget_timers(bench.project_id, [person])
+        left.append(await bench.pool.fetchval("SELECT count(*) FROM lapses"))
+    assert left == [1, 0]

@@ -94,6 +94,7 @@ ENDS: dict[str, tuple[type[CallFailed] | tuple[type[CallFailed], ...], str]] = {
     "forges_readiness": (ProtocolViolated, "Ready"),
     "forges_runner": (ProtocolViolated, ""),
     "answers_others": (ProtocolViolated, "another shape"),
+    "speaks_for_others": (ProtocolViolated, "replies at once"),
     "says_too_much": (BotError, "replies|frame"),
     "shows_frames": (BotError, "ExceptionGroup"),
     "ends_result_early": (BotError, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Open = Callable[..., Awaitable["Door"]]
 _RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND state = 'active' AND query LIKE '%pg_sleep%'"
+_FREE = """
+SELECT current_setting('max_connections')::int - current_setting('reserved_connections')::int - current_setting('superuser_reserved_connections')::int
+  - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"""
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
 
 
@@ -238,6 +242,27 @@ async def test_a_resting_connection_makes_room_and_a_busy_one_does_not(opened: O
             await door.connect()
 
 
+async def test_in_a_cluster_that_is_full_a_resting_connection_makes_room_and_a_busy_one_is_not_the_bots_fault(
+    opened: Open, project: Project
+) -> None:
+    door, began, cluster = await opened(), time.monotonic(), project.tenants.cluster
+    first, crowd = await door.connect(), [await cluster.connect()]
+    try:
+        free = await crowd[0].fetchval(_FREE)
+        crowd += await asyncio.gather(*(cluster.connect() for _ in range(free)))
+        with pytest.raises(asyncpg.TooManyConnectionsError, match="reserved"):
+            await cluster.connect(project.database, user=door.login.user, password=PASSWORD)
+        second = await door.connect()
+        assert (first.is_closed(), await second.fetchval("SELECT 1")) == (True, 1)
+        await second.execute("BEGIN")
+        with pytest.raises(asyncpg.TooManyConnectionsError):
+            await door.connect()
+        assert door.bridge.away_since(began)
+    finally:
+        for client in crowd:
+            client.terminate()
+
+
 async def test_a_project_has_a_few_connections_and_no_more(opened: Open) -> None:
     door = await opened(Room(per_project=2))
     kept = [await door.connect() for _ in range(2)]
@@ -295,3 +320,18 @@ async def test_a_bot_that_reads_nothing_holds_up_its_own_server_and_fills_nobody
     assert link._pipe.inner.transport.get_write_buffer_size() < 1 << 20
     assert reader
     writer.transport.abort()
+
+
+@pytest.mark.promise("P4")
+async def test_a_cluster_that_is_away_is_noted_but_not_on_the_word_of_a_connection_with_settings_of_its_own(opened: Open) -> None:
+    async def nowhere(_anew: bool) -> Login:
+        return Login("127.0.0.1", 1, "d", "u", "x")
+
+    asked: dict[str, Any] = {"user": "u", "database": "d"}
+    began, door = time.monotonic(), await opened(logins=nowhere)
+    for settings in ({"options": "-c post_auth_delay=60"}, {}):
+        assert not door.bridge.away_since(began)
+        with pytest.raises(asyncpg.PostgresConnectionError):
+            await door.connect(**asked, server_settings=settings)
+    assert door.bridge.away_since(began)
+    assert not door.bridge.away_since(time.monotonic())

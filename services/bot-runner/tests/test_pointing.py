@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,6 +17,7 @@ from loquat_bot_runner.domain.difference import difference
 from loquat_bot_runner.domain.gate import Loaded, objections, overstated
 from loquat_bot_runner.domain.pointer import Choice, choose, needs_opening, share_of, versions
 from loquat_bot_runner.domain.pointing import CannotPoint, Here, Pointing
+from loquat_bot_runner.domain.tools import Tool
 from loquat_events.bots import BotDeployed, Canary, CanaryStep
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
@@ -132,6 +135,21 @@ def test_the_state_in_which_conversations_open_need_not_be_declared() -> None:
     assert found.states == {"b": 2}
 
 
+def tools(*told: dict[str, Any]) -> Loaded:
+    """A version with these tools."""
+    usual: dict[str, Any] = {"description": "", "parameters": {"type": "object"}}
+    given: list[dict[str, Any]] = [{"name": f"t{n}", **usual, **one} for n, one in enumerate(told)]
+    return Loaded((), tools=tuple(Tool(**one) for one in given))
+
+
+def deep(levels: int) -> Any:
+    """Lists in each other."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.promise("P4")
 @pytest.mark.parametrize(
     ("told", "words"),
@@ -143,11 +161,23 @@ def test_the_state_in_which_conversations_open_need_not_be_declared() -> None:
         (Loaded((), {"": ()}), "1 to 63 characters"),
         (Loaded((), settings={"k": Setting("k", "weird")}), "'k'"),
         (Loaded((), settings={"k": Setting("k", "str", help="x" * 1001)}), "'k'"),
+        (tools(*(dict[str, Any]() for _ in range(65))), "65 tools; 64 are the limit"),
+        (tools({"name": "a b"}), "unlike 'a b'"),
+        (tools({"name": "x" * 65}), "1 to 64 plain letters"),
+        (tools({"name": "twice"}, {"name": "twice"}), "two of its tools are called 'twice'"),
+        (tools({"description": "x" * 8_200}), "bytes as JSON; 8,192 are the limit"),
+        (tools({"description": "a\0"}), "U+0000"),
+        (tools({"parameters": {"type": "string"}}), "no JSON schema of an object"),
+        (tools({"parameters": {"type": "object", "default": float("nan")}}), "cannot be kept as JSON"),
+        (tools({"parameters": {"type": "object", "default": b"x"}}), "cannot be kept as JSON"),
+        (tools({"parameters": {"type": "object", "items": deep(40)}}), "32 are the limit"),
+        (tools({"parameters": {"type": "object", "items": deep(5_000)}}), "cannot be kept as JSON"),
     ],
 )
 def test_what_a_version_forges_of_itself_is_bounded(told: Loaded, words: str) -> None:
     assert words in (overstated(told) or "")
-    assert overstated(Loaded(("a",), {"t": ("c",)}, {"k": Setting("k", "str")})) is None
+    good = replace(tools({"name": "look-up"}, {}), states=("a",), needs={"t": ("c",)}, settings={"k": Setting("k", "str")})
+    assert overstated(good) is None
 
 
 @given(
@@ -160,3 +190,20 @@ def test_what_differs_is_told_for_each_file_that_differs_and_no_other(old: dict[
         gained = new.get(path, "").count("\n") + (not new.get(path, "\n").endswith("\n") and bool(new.get(path)))
         lost = old.get(path, "").count("\n") + (not old.get(path, "\n").endswith("\n") and bool(old.get(path)))
         assert change.added - change.removed == gained - lost
+
+
+def test_whatever_is_done_to_a_paused_bot_it_stays_paused_until_it_is_resumed() -> None:
+    canary = Canary(version=NEW, steps=(CanaryStep(percent=10, since=NOW),))
+    plain = Here(OLD, uuid4(), None, {}, uuid4(), Pointing(NEW))
+    tried = replace(plain, canary=canary)
+    for here in (plain, tried):
+        paused = replace(here, paused=pointing.paused(here).paused)
+        steps = [
+            pointing.deployed(paused, NEW),
+            pointing.rolled_back(paused),
+            pointing.tested(paused, {}),
+            pointing.tried(paused, NEW, 5, NOW, opened=False),
+        ]
+        steps += [pointing.promoted(paused), pointing.stopped(paused)] if paused.canary is not None else []
+        assert all(step.paused for step in steps)
+        assert pointing.resumed(paused) == Pointing(here.version, here.before, here.canary, here.testers)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
-from loquat_bot_runner.adapters.retention import Retention
+from loquat_bot_runner.adapters.store import Store
 from loquat_bot_runner.adapters.versions import Versions
 from loquat_common.db import DatabaseAway
+from loquat_common.retention import Retention
 from loquat_embedded.postgres import Cluster
 from loquat_sandbox import Measured
 
@@ -94,6 +97,37 @@ async def test_a_run_is_shown_with_what_the_bot_said_meanwhile_and_a_tail_shows_
     await bench.bad("GET", f"/runs/{uuid4()}", code="not_found")
 
 
+async def test_a_tail_misses_no_line_and_no_run_of_whoever_commits_later_and_shows_none_twice(bench: Bench) -> None:
+    run = {"event_id": uuid4(), "attempt": 1, "outcome": "handled", "replies": 0, "duration_ms": 1.0, "started_at": now()}
+    await bench.store.log(bench.project_id, None, "info", ["one"])
+    await bench.store.record_run(bench.project_id, run)
+    line, first = (await bench.good("GET", "/logs"))["items"][0]["id"], (await bench.runs())[0]["id"]
+    async with bench.pool.acquire() as slow:
+        transaction, late = slow.transaction(), Store(cast("Any", slow))
+        await transaction.start()
+        await late.log(bench.project_id, None, "info", ["two"])
+        await late.record_run(bench.project_id, run)
+        await bench.store.log(bench.project_id, None, "info", ["three"])
+        last = await bench.store.record_run(bench.project_id, run)
+        asked = [f"/logs?after={line}", "/logs", f"/runs?after={first}", "/runs"]
+        await asyncio.gather(*(bench.bad("GET", path, code="busy") for path in asked))
+        assert len((await bench.good("GET", f"/runs?before={last}"))["items"]) == 1, "pages of what is older wait for nobody"
+        await transaction.commit()
+    assert [found["line"] for found in (await bench.good("GET", f"/logs?after={line}"))["items"]] == ["two", "three"]
+    runs = (await bench.good("GET", f"/runs?after={first}"))["items"]
+    assert [r["id"] for r in runs] == [r["id"] for r in (await bench.runs())[::-1][1:]]
+    assert (len(runs), runs[-1]["id"]) == (2, str(last))
+    assert (await bench.good("GET", f"/runs?after={last}"))["items"] == []
+
+
+async def test_a_tail_is_told_when_lines_behind_it_were_dropped(bench: Bench) -> None:
+    await bench.store.log(bench.project_id, None, "info", ["one", "two", "three"])
+    lines = (await bench.good("GET", "/logs?after=0"))["items"]
+    await bench.pool.execute("DELETE FROM logs WHERE project_id = $1 AND id < $2", bench.project_id, lines[1]["id"])
+    told = [(await bench.good("GET", f"/logs?after={line['id']}"))["missed"] for line in lines]
+    assert told == [True, False, False], "whether one between the first and the second is gone, nobody knows"
+
+
 class Dying:
     """Runs whose runner dies once, when the bot has committed its result and nothing is made of it yet."""
 
@@ -137,7 +171,8 @@ async def test_runs_lines_and_contents_of_drafts_go_after_their_days_in_batches(
     await versions.keep("p", "0" * 64, {"bot.py": "x"})
     await versions.save("p", "1" * 64, {"bot.py": "y"}, author="a", message="", parent=None)
     await bench.pool.execute("UPDATE versions SET saved_at = now() - interval '31 days'")
-    assert await Retention(bench.store, versions, 30).sweep() == 2500 + 2 + 1
+    sweeps = (bench.store.sweep_runs, bench.store.sweep_logs, versions.sweep)
+    assert await Retention(*(partial(sweep, 30) for sweep in sweeps)).sweep() == 2500 + 2 + 1
     assert await bench.pool.fetchval("SELECT count(*) FROM runs WHERE project_id = 'p'") == 10
     assert await bench.pool.fetchval("SELECT count(*) FROM logs WHERE project_id = 'p'") == 3
     assert await bench.pool.fetchval("SELECT version FROM versions WHERE project_id = 'p'") == "1" * 64

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 from uuid import uuid4
 
 import pytest
+from loquat.protocol import shortened
 from loquat_bot_runner.adapters.secrets import Secrets
 from loquat_bot_runner.domain.configuration import Setting, flaws
-from loquat_bot_runner.domain.redaction import Redactor
+from loquat_bot_runner.domain.printed import LONGEST_LINE, Printed
+from loquat_bot_runner.domain.redaction import SHORTEST, Redactor
 from loquat_bot_runner.errors import ProjectDatabaseAway
 from loquat_common.crypto import KeyRing
 from loquat_sandbox import Sandbox
@@ -105,7 +109,7 @@ async def test_secrets_reach_a_warm_bot_and_nothing_that_is_kept_or_shown_holds_
 
     async def logged() -> bool:
         lines = [r["line"] for r in (await bench.good("GET", "/logs"))["items"]]
-        return {"info [secret api]", "printed [secret key]", "[secret key]"} <= set(lines)
+        return {"info [secret api]", "printed [secret key]"} <= set(lines)
 
     await until(logged, "the bot's lines are written")
     kept = await bench.pool.fetchval(
@@ -169,6 +173,45 @@ def test_a_redactor_knows_every_value_of_six_characters_the_longest_first_and_li
     assert redact("secret-and-more, secret, before, 12345") == "[secret b], [secret a], [secret a], 12345"
     assert Redactor({"k": "first line\nsecond line\n"})("... second line ...") == "... [secret k] ..."
     assert Redactor({})("as it is") == "as it is"
+
+
+@pytest.mark.promise("P8")
+@pytest.mark.parametrize("others", [0, 300])
+def test_a_redactor_knows_values_as_programs_write_them(others: int) -> None:
+    value = 'pä ss/w"rd+2\t'
+    redact = Redactor({"k": value, **{f"other {n}": f"of no matter {n}" for n in range(others)}})
+    basic = [b64encode(f"{user}:{value}".encode()).decode() for user in ("a", "bo", "eva")]
+    for written in (
+        value,
+        quote(value, safe=""),
+        quote_plus(value),
+        json.dumps({"key": value}),
+        repr({"key": value}),
+        *basic,
+        *map(_for_urls, basic),
+    ):
+        assert "[secret k]" in redact(f"it says {written}."), written
+        assert not any(part in redact(written) for part in ('w"rd', "%2Fw", "cmQr", "kIisy")), written
+    assert redact("nothing of it") == "nothing of it"
+
+
+def _for_urls(text: str) -> str:
+    return text.translate(str.maketrans("+/", "-_"))
+
+
+@pytest.mark.promise("P8")
+@pytest.mark.parametrize("left", range(1, 14))
+def test_the_head_of_a_value_that_a_cut_has_left_goes_too(left: int) -> None:
+    words = shortened(f"no {'s3cr3t-of-anna'} more", 3 + left + 1)
+    redacted = Redactor({"api": "s3cr3t-of-anna"})(words)
+    assert redacted == ("no [secret api]\N{HORIZONTAL ELLIPSIS}" if left >= SHORTEST else words)
+
+
+def test_what_is_printed_comes_in_whole_lines_however_it_is_read() -> None:
+    printed = Printed()
+    assert [printed.add(part) for part in (b"on", "e\nzwölf".encode()[:-3], "zwölf".encode()[-3:], b"\n")] == ["", "one\n", "", "zwölf\n"]
+    assert (printed.waits, printed.rest()) == (False, "")
+    assert len(printed.add(b"x" * LONGEST_LINE)) == LONGEST_LINE
 
 
 @pytest.mark.parametrize(

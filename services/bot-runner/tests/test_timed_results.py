@@ -9,6 +9,14 @@ import pytest
 from loquat_bot_runner.domain.replies import checked
 from loquat_bot_runner.errors import ProtocolViolated
 
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 TEXT = {"type": "text", "text": "hi"}
 TIMER = {"name": "t", "at": "2026-05-01T10:00:00.000001+00:00", "data": {"a": [1, None]}, "until_answer": True}
 SEND = {"contact_id": str(uuid4()), **TEXT}
@@ -18,6 +26,8 @@ def test_timers_and_sends_as_the_sdk_gives_them_pass_as_they_are() -> None:
     said = {"replies": [], "timers": [TIMER, {"name": "u", "at": None}], "sends": [SEND]}
     assert checked(said) == said
     assert checked({"replies": [TEXT], "timers": [], "sends": None}) == {"replies": [TEXT]}
+    deep = {"replies": [], "contact": {"attributes": {"x": nested(31)}}, "timers": [{**TIMER, "data": nested(32)}]}
+    assert checked(deep) == deep
 
 
 WRONG: list[dict[str, Any]] = [
@@ -32,6 +42,9 @@ WRONG: list[dict[str, Any]] = [
     {"timers": [{**TIMER, "at": 5}]},
     {"timers": [{**TIMER, "data": "\0"}]},
     {"timers": [{**TIMER, "until_answer": 1}]},
+    {"timers": [{**TIMER, "data": nested(34)}]},
+    {"contact": {"attributes": {"x": nested(33)}}},
+    {"ask": {"seconds": None, "answers": nested(130)}},
     {"timers": [{**TIMER, "more": 1}]},
     {"sends": [SEND] * 501},
     {"sends": [TEXT]},

@@ -44,12 +44,23 @@ async def ask(ctx):
             ctx.reply_text(f"{await ctx.timers.cancel('no-answer')} {sorted(ctx.timers.names)}")
         case "end":
             ctx.end()
+        case "question":
+            name = await ctx.ask("Your name?", timeout=7200, timeout_text="Another time, then.")
+            ctx.reply_text(f"Hello {name}")
+        case "help":
+            await ctx.handoff(timeout=600)
 
 
 @bot.on_timer("no-answer")
 async def remind(ctx):
     await ctx.db.execute("INSERT INTO reminders VALUES ($1)", ctx.contact.id)
     ctx.reply_text(f"still there? {ctx.event.data['n']}")
+"""
+BACK = """
+
+@bot.on_handback
+async def back(ctx):
+    ctx.reply_text(f"I am back: {ctx.event.held_by} {ctx.event.lapsed}")
 """
 RUN = ("before_begin", "after_begin", "after_handler", "after_commit", "after_publish", "after_clear")
 ARM = ("after_begin", "after_handler", "after_commit", "before_arm", "after_arm", "after_armed")
@@ -130,6 +141,40 @@ async def test_whoever_dies_wherever_between_setting_and_answering_the_contact_i
     await dying(bench, second, ["before_begin", "after_begin"])
     assert set(bench.answers(first.id)) == {"still there? 1"}
     assert (await reminders(bench), await outcomes(bench), await index(bench)) == (1, ["handled"], 0)
+
+
+@pytest.mark.promise("P2")
+async def test_whoever_dies_wherever_the_contact_is_told_once_that_the_time_of_a_question_is_over_or_is_heard(bench: Bench) -> None:
+    assert await bench.say(text="question") == ["Your name?"]
+    (event,) = await fire(bench)
+    await dying(bench, event, ("before_begin", "after_begin", "after_handler", "after_commit", "after_publish", "after_clear"))
+    assert set(bench.answers(event.id)) == {"Another time, then."}
+    assert await bench.say(text="Ada") == [], "it is a message like any other"
+    await bench.say(text="question")
+    (late,) = await fire(bench)
+    assert await bench.say(text="Ada") == ["Hello Ada"], "it was handled before, however late"
+    assert isinstance(await bench.take(late), Done)
+    assert (bench.answers(late.id), await outcomes(bench), await index(bench)) == ([], ["handled", "discarded"], 0)
+
+
+@pytest.mark.promise("P2")
+async def test_whoever_dies_wherever_a_bot_is_called_once_when_the_time_of_a_hold_is_over(bench: Bench) -> None:
+    await bench.say("50", text="help")
+    (unwanted,) = await fire(bench, hours=0.2)
+    assert isinstance(await bench.take(unwanted), Done)
+    assert (await outcomes(bench), await index(bench), len(await bench.runs())) == (["discarded"], 0, 2), (
+        "this bot wants to know nothing of it"
+    )
+    bench.time.clock.ahead = timedelta()
+    await bench.deploy(files={"bot.py": BOT + BACK})
+    await bench.say(text="help")
+    assert await fire(bench, hours=0.16) == []
+    (event,) = await fire(bench, hours=0.02)
+    assert bench.project is not None
+    await (await bench.project.root()).execute("UPDATE public.conversations SET held_until = now()")  # whose clock is not ours
+    await dying(bench, event, RUN)
+    assert set(bench.answers(event.id)) == {"I am back: people True"}
+    assert (await outcomes(bench), await index(bench)) == (["discarded", "handled"], 0)
 
 
 @pytest.mark.promise("P2")

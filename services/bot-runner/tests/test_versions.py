@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from importlib.resources import files
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
+from loquat_bot_runner.adapters import pointers, versions
+from loquat_bot_runner.adapters.deployments import Deployed, Publisher
+from loquat_bot_runner.domain import pointing
+from loquat_bot_runner.domain.pointing import CannotPoint
+from loquat_common.bus.memory import MemoryBus
+from loquat_common.bus.record import Record
 from loquat_common.migrate import load, migrate
 from loquat_embedded.postgres import Cluster
+from loquat_events.catalog import DEPLOYMENTS
 
 from conftest import Platform, open_platform
-from tests.botbench import ANNA, Bench, bot, open_bench
+from tests.botbench import ANNA, Bench, bot, now, open_bench, pointed
+from tests.system.world import until
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +146,96 @@ async def test_a_version_of_another_project_is_not_found(bench: Bench) -> None:
     await bench.pool.execute("UPDATE versions SET project_id = 'another' WHERE project_id = $1", bench.project_id)
     await bench.bad("GET", f"/versions/{version}", code="not_found")
     await bench.bad("POST", "/deployments", {"version": version}, code="not_found")
+
+
+async def test_of_versions_to_which_nothing_refers_the_last_ones_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    stable, before, canary, tester, base = [await bench.save(bot(str(n))) for n in range(5)]
+    for version in (before, stable):
+        await bench.deploy(version=version)
+    await bench.deploy(version=canary, canary=10)
+    await bench.good("PUT", "/testers", {"testers": {str(uuid4()): tester}})
+    await bench.pool.execute("INSERT INTO drafts (project_id, base) VALUES ($1, $2)", bench.project_id, base)
+    monkeypatch.setattr(versions, "MOST", 2)
+    others = [await bench.save(bot(f"other {n}")) for n in range(3)]
+    kept = {v["version"] for v in (await bench.good("GET", "/versions"))["items"]}
+    assert kept == {stable, before, canary, tester, base, *others[1:]}
+    assert "parent" in (await bench.bad("GET", f"/versions/{others[1]}/diff", code="not_found"))["title"]
+    await bench.bad("POST", "/deployments", {"version": others[0]}, code="not_found")
+
+
+async def test_a_step_that_names_a_version_which_went_meanwhile_is_refused(bench: Bench) -> None:
+    await bench.deploy(files=bot("one"))
+    contact, gone = str(uuid4()), "0" * 64
+    with pytest.raises(CannotPoint, match="save it again"):
+        await bench.pointers.move(bench.project_id, "testers", lambda at, _: pointing.tested(at, {contact: gone}), by="anna", message="")
+
+
+async def test_the_last_deployments_are_kept_and_those_to_which_they_lead_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pointers, "MOST", 3)
+    for n in range(3):
+        await bench.deploy(files=bot(str(n)), message=str(n))
+    for n in range(4):
+        await bench.good("PUT", "/testers", {"testers": {}, "message": f"testers {n}"})
+    kept = [d["message"] for d in (await bench.good("GET", "/deployments"))["items"]]
+    assert kept == ["testers 3", "testers 2", "testers 1", "1"]
+    await bench.heard(await bench.good("POST", "/rollback", {}))
+    assert (await bench.good("GET", f"/versions/{pointed(bench).version}"))["files"] == bot("1")
+
+
+@pytest.mark.promise("P1")
+@pytest.mark.parametrize("somebody_knew", [True, False])
+async def test_an_older_word_that_a_publisher_which_died_left_behind_a_newer_one_moves_nobody_and_is_set_right(
+    bench: Bench, *, somebody_knew: bool
+) -> None:
+    await bench.deploy(files=bot("one"))
+    *_, older = bench.broker.events(DEPLOYMENTS)
+    newer = await bench.deploy(files=bot("two"))
+    bus, deployed = MemoryBus("bot-runner", bench.broker), bench.deployed
+    publisher, before = Publisher(bus, bench.pointers, now), len(bench.broker.events(DEPLOYMENTS))
+    if somebody_knew:
+        await bus.publish(older)
+    else:  # whoever starts later reads what compaction has left
+        table = bus.table(DEPLOYMENTS)
+        table.put(Record.of(older))
+        deployed = Deployed(table)
+    publisher.watches(deployed)
+    telling = asyncio.create_task(publisher.run())
+
+    async def right() -> bool:
+        told = bench.broker.events(DEPLOYMENTS)
+        return len(told) > before and str(told[-1].id) == newer["id"]
+
+    await until(right, "the newer one is told again", 5)
+    telling.cancel()
+    assert pointed(bench).deployment_id == newer["id"]
+
+
+async def test_rows_that_are_older_than_what_was_told_once_are_believed(bench: Bench) -> None:
+    await bench.deploy(files=bot("one"))
+    await bench.deploy(files=bot("two"))
+    await bench.pool.execute("DELETE FROM deployments WHERE id = $1", UUID(pointed(bench).deployment_id))  # a backup was restored
+    publisher = Publisher(MemoryBus("bot-runner", bench.broker), bench.pointers, now)
+    publisher.watches(bench.deployed)
+    telling = asyncio.create_task(publisher.run())
+    current = await bench.pointers.current(bench.project_id)
+
+    async def believed() -> bool:
+        return current is not None and pointed(bench).deployment_id == str(current.id)
+
+    await until(believed, "the rows are believed", 5)
+    telling.cancel()
+
+
+@pytest.mark.promise("P1")
+async def test_a_pause_that_a_crash_left_untold_is_told_by_the_next_runner(bench: Bench) -> None:
+    await bench.deploy(files=bot("one"))
+    await bench.pointers.move(bench.project_id, "pause", lambda at, _: pointing.paused(at), by="a runner that died", message="")
+    assert (bench.deployed.version(bench.project_id), bench.deployed.in_use(bench.project_id)) != (None, frozenset())
+    telling = asyncio.create_task(Publisher(MemoryBus("bot-runner", bench.broker), bench.pointers, now).run())
+
+    async def told() -> bool:
+        return bench.deployed.version(bench.project_id) is None
+
+    await until(told, "the next runner has told it", 5)
+    telling.cancel()
+    assert (pointed(bench).paused, bench.deployed.in_use(bench.project_id)) == (True, frozenset())

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from loquat_bot_runner.adapters.worker import Worker
-from loquat_bot_runner.errors import BotError, CallFailed, DoesNotStart, OutOfMemory, ProtocolViolated, TimedOut
+from loquat_bot_runner.errors import (
+    BotError,
+    CallFailed,
+    DatabaseLost,
+    DoesNotStart,
+    OutOfMemory,
+    ProjectDatabaseAway,
+    ProtocolViolated,
+    TimedOut,
+)
+from loquat_common.bus.port import BusUnavailable
 from loquat_sandbox import Level, Sandbox
 
 from tests.bots import started
+from tests.system.world import until
 
 HEAD = "from loquat import Bot\nbot = Bot()\n\n@bot.fallback\nasync def handle(ctx):\n"
 Start = Callable[[str], Awaitable[Worker]]
@@ -42,9 +55,9 @@ async def start(sandbox: Sandbox, bundles: Path, lines: Lines) -> AsyncGenerator
         await worker.kill()
 
 
-def call(worker: Worker, limit: float = 5.0) -> Awaitable[dict[str, Any]]:
+def call(worker: Worker, limit: float = 5.0, text: str = "hi") -> Awaitable[dict[str, Any]]:
     one = str(UUID(int=1))
-    event: dict[str, Any] = {"id": one, "type": "text", "text": "hi", "content": {}}
+    event: dict[str, Any] = {"id": one, "type": "text", "text": text, "content": {}}
     return worker.call(limit, event=event, contact={"id": one}, conversation={"id": one, "number_id": "1"}, state="unstructured", version=0)
 
 
@@ -79,10 +92,14 @@ async def test_an_exception_comes_with_the_bots_own_frames_only(start: Start) ->
     ids=["busy loop", "swallows cancellation"],
 )
 async def test_a_handler_that_does_not_end_is_ended_with_its_process(start: Start, body: str) -> None:
-    worker = await start(HEAD + body)
+    worker, complaints = await start(HEAD + body), list[object]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
     with pytest.raises(TimedOut):
         await call(worker, 0.3)
-    assert worker.dead
+    gc.collect()  # an error that nobody has heard is told when it goes
+    loop.set_exception_handler(None)
+    assert (worker.dead, complaints) == (True, [])
 
 
 async def test_a_handler_that_is_only_slow_is_cancelled_and_the_process_lives(start: Start) -> None:
@@ -98,6 +115,20 @@ async def test_a_handler_that_is_only_slow_is_cancelled_and_the_process_lives(st
 async def test_a_process_that_ends_fails_its_calls(start: Start, body: str, how: str) -> None:
     worker = await start(HEAD + body)
     with pytest.raises(BotError, match=f"process ended .{how}"):
+        await call(worker)
+    assert worker.dead
+
+
+async def test_a_call_that_begins_as_the_process_ends_fails_as_one_that_it_had_begun(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = await start(HEAD + "    pass\n")
+    assert worker._writer is not None
+
+    def refuse(_data: bytes) -> None:
+        raise RuntimeError("the handler is closed")  # as uvloop does
+
+    worker._writer.transport.abort()
+    monkeypatch.setattr(worker._writer, "write", refuse)
+    with pytest.raises(BotError, match="process ended"):
         await call(worker)
     assert worker.dead
 
@@ -132,7 +163,7 @@ async def test_who_keeps_the_processor_busy_gives_way_and_makes_way_for_a_fresh_
     answered = asyncio.ensure_future(call(worker, 30))
     while not answered.done():
         await asyncio.sleep(0.02)
-        worker.watch(5.0)
+        worker.watch()
     await answered
     if worker._process.level is Level.NONE:
         pytest.skip("at isolation level 0 nobody measures the processor time of bots")
@@ -144,11 +175,12 @@ async def test_processor_time_is_bounded_for_each_call(start: Start) -> None:
     worker = await start(HEAD + "    while True:\n        pass\n")
     if worker._process.level is Level.NONE:
         pytest.skip("at isolation level 0 nobody measures the processor time of bots")
+    worker.limits = replace(worker.limits, processor_seconds=0.05)
     failed = asyncio.ensure_future(call(worker, 30))
     with pytest.raises(TimedOut, match=r"more than 0.05 s of processor time"):
         while not failed.done():
             await asyncio.sleep(0.02)
-            worker.watch(0.05)
+            worker.watch()
         await failed
     assert worker.dead
 
@@ -179,3 +211,49 @@ async def test_a_bots_environment_holds_nothing_of_ours(start: Start) -> None:
     names = set((await call(worker))["replies"][0]["text"].split(","))
     proxies = {"HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"}
     assert names <= {"HOME", "LANG", "LC_CTYPE", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "TZ"} | proxies
+
+
+@pytest.mark.promise("P4")
+async def test_a_database_is_away_where_its_door_found_it_so_and_lost_where_only_the_bot_says_it(start: Start) -> None:
+    body = "    if ctx.event.text == 'hi':\n        raise DatabaseAway('so it says')\n    await ctx.db.execute('SELECT 1')\n"
+    worker = await start("from loquat.database import DatabaseAway\n" + HEAD + body)
+    with pytest.raises(DatabaseLost, match="so it says"):
+        await call(worker)
+    with pytest.raises(ProjectDatabaseAway):
+        await call(worker, text="really")
+    with pytest.raises(DatabaseLost):
+        await call(worker)
+
+
+class Mute:
+    """A voice whose bus is away."""
+
+    said = 0
+
+    async def say(self, answered: UUID, place: int, reply: dict[str, Any]) -> None:
+        raise BusUnavailable(answered, place, reply)
+
+    async def typing(self) -> None: ...
+
+
+@pytest.mark.promise("P4")
+async def test_what_the_platform_itself_could_not_say_is_no_fault_of_the_bots(start: Start) -> None:
+    worker = await start(HEAD + "    await ctx.reply_now('x')\n")
+    one: dict[str, Any] = {"id": str(UUID(int=1)), "type": "text", "text": "hi", "content": {}}
+    fields: dict[str, Any] = {"event": one, "contact": {"id": one["id"]}, "conversation": {"id": one["id"], "number_id": "1"}}
+    with pytest.raises(ProjectDatabaseAway):
+        await worker.handled(5, Mute(), **fields, state="unstructured", version=0)
+
+
+@pytest.mark.promise("P8")
+async def test_a_line_that_is_printed_in_parts_is_kept_as_one_so_that_a_secret_in_it_is_whole(start: Start, lines: Lines) -> None:
+    parts = "    os.write(1, b'it is s3cr')\n    await asyncio.sleep(0.05)\n    os.write(1, b'3t-of-anna\\nno end')\n"
+    worker = await start("import asyncio, os\n" + HEAD + parts + "    ctx.reply_text('x')\n")
+    await call(worker)
+
+    async def kept() -> bool:
+        return ("print", "it is s3cr3t-of-anna\n") in lines
+
+    await until(kept, "the line is kept")
+    await worker.kill()
+    assert lines[-1] == ("print", "no end")

@@ -8,47 +8,19 @@ import signal
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, cast
-from uuid import UUID, uuid4
 
 import pytest
 from loquat_bot_runner.adapters.bundles import Bundles
 from loquat_bot_runner.adapters.credentials import Credentials
 from loquat_bot_runner.adapters.workers import Workers
 from loquat_bot_runner.errors import DoesNotStart, ProjectDatabaseAway
-from loquat_bot_runner.ports import Task
 from loquat_common.problems import Problem
-from loquat_events.projects import ProjectListed
 from loquat_sandbox import Sandbox
 
 from tests.bots import housing
 from tests.processes import below
+from tests.shelf import QUICK, Shelf, task
 from tests.system.world import until
-
-QUICK = "from loquat import Bot\nbot = Bot()\n\n@bot.fallback\nasync def handle(ctx):\n    ctx.reply_text(ctx.event.text)\n"
-SLOW = "import asyncio\n" + QUICK.replace("    ctx.reply", "    await asyncio.sleep(float(ctx.event.text))\n    ctx.reply")
-LOUD = QUICK.replace(
-    "    ctx.reply",
-    "    import contextlib\n    with contextlib.suppress(OSError):\n        print('x' * 200_000 * (ctx.event.text == 'hi'), flush=True)\n    ctx.reply",
-)
-NEVER = "import time\ntime.sleep(60)\n" + QUICK
-
-
-class Shelf:
-    """The store, as far as workers ask it: versions by name, lines by project."""
-
-    def __init__(self) -> None:
-        self.versions: dict[str, str] = {"quick": QUICK, "slow": SLOW, "loud": LOUD, "never": NEVER}
-        self.lines: dict[str, list[str]] = {}
-        self.writing = asyncio.Event()
-        self.writing.set()
-
-    async def files(self, project: str, version: str) -> dict[str, str]:
-        del project
-        return {"bot.py": self.versions[version]}
-
-    async def log(self, project: str, _event: UUID | None, _level: str, lines: list[str]) -> None:
-        await self.writing.wait()
-        self.lines.setdefault(project, []).extend(lines)
 
 
 @pytest.fixture
@@ -58,18 +30,11 @@ def shelf() -> Shelf:
 
 @pytest.fixture
 async def workers(shelf: Shelf, sandbox: Sandbox, bundles: Path) -> AsyncGenerator[Workers]:
-    made = Workers(cast("Any", shelf), Bundles(shelf, bundles), housing(sandbox), most=10, idle=60, limit=5)
+    made = Workers(cast("Any", shelf), Bundles(shelf, bundles), housing(sandbox), most=10, idle=60)
     writing = asyncio.create_task(made.write_logs())
     yield made
     await made.close()
     writing.cancel()
-
-
-def task(version: str, text: str = "hi", project: str = "prj_a") -> Task:
-    listed = ProjectListed(project_id=project, organization_id="o", name="p", state="ready", cluster="c", database="d")
-    event: dict[str, Any] = {"id": str(uuid4()), "type": "text", "text": text, "content": {}}
-    someone = {"id": str(UUID(int=1))}
-    return Task(listed, version, event, someone, {**someone, "number_id": "1"}, "unstructured", 0)
 
 
 def processes() -> set[int]:
@@ -155,7 +120,7 @@ class Resting:
 
 
 async def test_a_full_runner_ends_no_worker_that_went_or_took_up_work_meanwhile(shelf: Shelf, sandbox: Sandbox, bundles: Path) -> None:
-    made = Workers(cast("Any", shelf), Bundles(shelf, bundles), housing(sandbox), most=2, idle=60, limit=5)
+    made = Workers(cast("Any", shelf), Bundles(shelf, bundles), housing(sandbox), most=2, idle=60)
 
     def meanwhile() -> None:
         made._workers.pop(("b", "v"))

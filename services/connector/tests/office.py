@@ -30,7 +30,7 @@ from loquat_connector.adapters.routes import Teller
 from loquat_connector.adapters.sender import Sender
 from loquat_connector.domain.pacing import Pacing
 from loquat_connector.handlers.messages import Messages
-from loquat_events.conversations import Address, MessageOutcome, MessageQueued, Outgoing, StatusReceived
+from loquat_events.conversations import Address, MessageOutcome, MessageQueued, Outgoing, StatusReceived, TypingBegun
 from loquat_events.envelope import Event, Payload
 from loquat_events.meta import split_change
 from loquat_simulator.app import build
@@ -93,6 +93,7 @@ class Office:
     awake: list[Sender] = field(default_factory=list[Sender])
     statuses: list[StatusReceived] = field(default_factory=list[StatusReceived])
     holding: bool = False
+    typings: list[TypingBegun] = field(default_factory=list[TypingBegun])
 
     def __post_init__(self) -> None:
         self.queue, self.numbers = SendQueue(self.pool), Numbers(self.pool, self.ring)
@@ -101,7 +102,10 @@ class Office:
 
     def handler(self, gone: Callable[[str, datetime], bool]) -> Messages:
         """One that knows which projects are gone."""
-        return Messages(gone, self.queue, self.numbers, self.accounts, self.failpoints(), self.wake, lambda: None)
+        return Messages(gone, self.queue, self.numbers, self.accounts, self.failpoints(), self.wake, lambda: None, self.typed)
+
+    def typed(self, _project: str, begun: TypingBegun) -> None:
+        self.typings.append(begun)
 
     def failpoints(self) -> Failpoints:
         return Failpoints(self.folder)

@@ -33,6 +33,22 @@ def test_each_type_has_the_graph_apis_shape_and_carries_our_id() -> None:
     assert buttons["action"] == {"buttons": [{"type": "reply", "reply": {"id": "a", "title": "A"}}]}
     listed = shape(type="list", text="?", content={"button": "Open", "sections": [{"rows": [{"id": "a", "title": "A"}]}]})["interactive"]
     assert listed["action"] == {"button": "Open", "sections": [{"rows": [{"id": "a", "title": "A"}]}]}
+    form = {"flow_name": "booking", "flow_cta": "Open", "flow_token": "booking:7f", "screen": "WHEN", "data": {"days": [1]}}
+    assert shape(type="flow", text="?", content=form)["interactive"] == {
+        "type": "flow",
+        "body": {"text": "?"},
+        "action": {
+            "name": "flow",
+            "parameters": {
+                "flow_message_version": "3",
+                "flow_name": "booking",
+                "flow_cta": "Open",
+                "flow_token": "booking:7f",
+                "flow_action": "navigate",
+                "flow_action_payload": {"screen": "WHEN", "data": {"days": [1]}},
+            },
+        },
+    }
     assert shape(type="image", text="cap", content={"link": "https://x/y.png"})["image"] == {"link": "https://x/y.png", "caption": "cap"}
 
 
@@ -57,6 +73,9 @@ def test_a_user_id_is_a_recipient_and_no_number() -> None:
             "12 rows",
         ),
         ({"type": "image", "content": {}}, "a link or an id"),
+        ({"type": "flow", "text": "x", "content": {"flow_cta": "Open", "flow_token": "t"}}, "flow_id or flow_name"),
+        ({"type": "flow", "text": "x", "content": {"flow_id": "1", "flow_cta": "x" * 31, "flow_token": "t"}}, "flow.flow_cta"),
+        ({"type": "flow", "text": "x", "content": {"flow_id": "1", "flow_cta": "x", "flow_token": "t", "data": {"a": 1}}}, "none is named"),
     ],
 )
 def test_what_whatsapp_would_refuse_is_named_with_its_limit(message: dict[str, Any], named: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,8 +18,10 @@ from loquat_common.db import ProjectPools
 from loquat_common.directory import Directory
 from loquat_common.failpoints import FailpointError, Failpoints
 from loquat_common.migrate import load, migrate
+from loquat_common.retention import Retention
 from loquat_conversation_log.adapters.orders import Orders
 from loquat_conversation_log.adapters.people import ProjectPeople
+from loquat_conversation_log.domain.orders import Order
 from loquat_conversation_log.handlers.contacts import Contacts
 from loquat_conversation_log.handlers.returns import Returns
 from loquat_events.catalog import PROJECTS
@@ -248,3 +250,23 @@ async def test_a_project_that_is_away_keeps_no_other_from_being_erased_again(off
         assert (await office.state(key))[2] == 2
     finally:
         await root.execute("UPDATE loquat.identity SET epoch = 1")
+
+
+async def test_orders_that_protect_nothing_go_after_their_days_and_erases_are_remembered_for_good(office: Office) -> None:
+    old = "INSERT INTO contact_orders (id, project_id, kind, contact_id, into_id, ordered_by, state, epoch, ordered_at, ended_at)"
+    values = "SELECT uuidv7(), 'p', k, uuidv7(), CASE WHEN k = 'merge' THEN uuidv7() END, 'anna', s, 1, now() - $1::interval, CASE WHEN s <> 'waiting' THEN now() - $1::interval END"
+    given = "FROM unnest(ARRAY['merge', 'erase']) AS k, unnest(ARRAY['waiting', 'done', 'refused']) AS s"
+    for age in (timedelta(days=91), timedelta(days=89)):
+        await office.orders._pool.execute(f"{old} {values} {given}", age)
+    assert await Retention(office.orders.sweep).sweep() == 4
+    rows = await office.orders._pool.fetch(
+        "SELECT kind || ' ' || state FROM contact_orders WHERE ordered_at < now() - interval '90 days' ORDER BY 1"
+    )
+    assert [r[0] for r in rows] == ["erase done", "erase waiting"]
+    (anna,), key = await office.people("wa_id:4915112347099"), uuid4()
+    asked = Order(key, office.project.project_id, "erase", anna, None, "anna")
+    await office.orders.accept(asked, 1)
+    await office.orders.end(key, "refused", epoch=1)
+    await office.orders._pool.execute("UPDATE contact_orders SET ordered_at = now() - interval '1 year' WHERE id = $1", key)
+    await office.orders.accept(asked, 1)
+    assert await office.orders.sweep() == 0, "one that was refused and is given again is a new one"

@@ -51,6 +51,22 @@ def test_every_route_but_the_open_ones_asks_for_a_scope_that_there_is() -> None:
             assert route.scope in ALL, route.path
 
 
+def test_what_may_come_upon_a_limit_of_the_projects_database_says_so() -> None:
+    paths = openapi()["paths"]
+    told = {
+        (method, path.partition("/database")[2]) for path, o in paths.items() for method, found in o.items() if "507" in found["responses"]
+    }
+    writing = {
+        (m, p)
+        for p, o in paths.items()
+        for m, f in o.items()
+        if f.get("description", "").endswith(("`database:write`.", "`database:sql`."))
+    }
+    assert told >= {(m, p.partition("/database")[2]) for m, p in writing}
+    assert ("post", "/tables/{table}/query") in told, "a sort may need more than a project's temporary files"
+    assert not {("get", "/tables"), ("get", "/changes"), ("get", "/tools"), ("get", "/usage"), ("get", "")} & told
+
+
 @pytest.mark.promise("P8")
 def test_no_answer_has_a_field_for_a_token_or_a_password() -> None:
     schemas = openapi()["components"]["schemas"]

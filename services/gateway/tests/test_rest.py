@@ -185,7 +185,15 @@ async def test_each_route_can_be_used_with_its_own_scope_alone_and_not_without(f
         with_it, without = await front.key(scopes=[scope]), await front.key(scopes=[s for s in ALL if s != scope])
         for route in (r for r in routes if r.scope == scope):
             at = {"project_id": "prj_1", "phone_number_id": "106", "contact_id": ANNA, "conversation_id": UUID(int=1)}
-            more = {"version": "0" * 64, "file": "bot.py", "run_id": UUID(int=1), "key": "k", "name": "n", "order_id": UUID(int=2)}
+            more = {
+                "version": "0" * 64,
+                "file": "bot.py",
+                "run_id": UUID(int=1),
+                "key": "k",
+                "name": "n",
+                "order_id": UUID(int=2),
+                "preview_id": f"clone_{0:032}",
+            }
             path = route.path.format(**at, **more, letter_id="connector.1")
             for body in BODIES.get((route.method, route.path), [None]):
                 status, problem = await front.ask(with_it, route.method, path, body)

@@ -11,9 +11,10 @@ import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loquat_common.bounds import OutOfBounds
 from loquat_events.projects import LimitsChanged
 from loquat_provisioner.adapters.reaper import Ages
-from loquat_provisioner.domain.limits import LEAST, Limits, OutOfBounds, changed
+from loquat_provisioner.domain.limits import LEAST, Limits, changed
 from loquat_provisioner.handlers.limits import PendingLimits
 
 from services.provisioner.tests.counter import MOST, USER, Counter

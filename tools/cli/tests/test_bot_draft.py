@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestServer
 from loquat_cli.app import build
 from loquat_cli.commands import botlogs
 from loquat_cli.commands.botdraft import Conflict
@@ -106,7 +107,7 @@ async def test_versions_are_listed_and_compared(run: Run, tmp_path: Path, capsys
     assert "-REPLY = 'one'\n+REPLY = 'two'\n" in capsys.readouterr().out
 
 
-async def test_lines_are_shown_as_they_come(
+async def test_lines_are_shown_as_they_come_each_once_also_those_that_came_while_loquat_was_away(
     run: Run, front: Front, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(botlogs, "_EVERY", 0.01)
@@ -122,5 +123,16 @@ async def test_lines_are_shown_as_they_come(
     await until(lambda: has("first"), "what was there is shown")
     await pool.execute(add, "second")
     await until(lambda: has("second"), "what comes is shown")
+    port = front.client.port
+    await front.client.server.close()
+    for n in range(botlogs._PAGE + 10):
+        await pool.execute(add, f"missed {n:03}")
+    again = TestServer(front.api.app(), port=port)
+    await again.start_server()
+    await pool.execute(add, "last")
+    await until(lambda: has("last"), "it goes on where it was")
     following.cancel()
-    assert shown.count("first") == shown.count("second") == 1
+    await asyncio.gather(following, return_exceptions=True)
+    await again.close()
+    words = [line.split("info", 1)[1].strip() for line in shown.splitlines() if "info" in line]
+    assert words == ["first", "second", *(f"missed {n:03}" for n in range(botlogs._PAGE + 10)), "last"]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from cyclopts import CycloptsError
 from loquat_cli.app import build
-from loquat_cli.botapi import NoContact, NoVersion
+from loquat_cli.botapi import NoContact, NoName, NoVersion
+from loquat_cli.commands import project
 from loquat_cli.commands.bot import NoBot, read_bot
+from loquat_cli.commands.botconfig import NotSet
 from loquat_cli.commands.botdeploy import NotThat
+from loquat_cli.commands.botsecrets import NoSecret
 from loquat_cli.context import NotFound
 from loquat_cli.owner import Owner
 from loquat_cli.rest import Away, Refused
@@ -42,6 +47,37 @@ REASONS = {
         {"code": "does_not_load", "detail": "no state", "trace": "File bot.py\nKeyError", "advice": "mend it"},
     ],
     "advice": "Mend it, or deploy with force",
+}
+STEP = {"name": "clone", "status": "failed", "attempts": 3, "started_at": "2026-01-02T03:04:05Z", "ended_at": None, "reason": "disk"}
+ROOM = {"key": "room", "value": "1.10", "updated_at": "2026-01-02T03:04:05Z"}
+DECLARED = [{"key": n, "type": "str", "nullable": n == "menu", "help": f"the {n}"} for n in ("room", "menu")]
+DAILY = {"name": "daily", "schedule": "0 9 * * *", "tz": "Europe/Berlin", "active": True, "next_due": None, "catch_up": "once"}
+PAST = {"event_id": "e1", "due_at": "2026-01-02T03:04:05Z", "ordered_by": "key_1", "finished_at": None, "outcome": None}
+SETTINGS: dict[tuple[str, str], tuple[int, Any]] = {
+    ("GET", "/configuration"): (200, {"items": [ROOM], "declared": DECLARED}),
+    ("PUT", "/configuration/room"): (200, ROOM),
+    ("DELETE", "/configuration/room"): (204, None),
+    ("GET", "/secrets"): (200, {"items": [{"name": "bank", "updated_at": "2026-01-02T03:04:05Z"}]}),
+    ("PUT", "/secrets/bank"): (200, {"name": "bank"}),
+    ("DELETE", "/secrets/bank"): (204, None),
+    ("GET", "/schedules"): (200, {"items": [DAILY]}),
+    ("PATCH", "/schedules/daily"): (200, DAILY),
+    ("POST", "/schedules/daily/runs"): (202, {"event_id": "e9"}),
+    ("GET", "/schedules/daily/runs"): (200, {"items": [{**PAST, "event_id": "e2", "outcome": "handled"}, PAST]}),
+}
+SEEN = {
+    "preview_id": f"clone_{'a' * 32}",
+    "database": "clone",
+    "version": "ab" * 32,
+    "contact_id": "c1",
+    "outcome": "handled",
+    "replies": [{"type": "buttons", "text": "Tea?", "content": {"buttons": [{"id": "yes", "title": "Yes"}]}}],
+    "state_before": "start",
+    "state": "asked",
+    "ended": False,
+    "log": [{"level": "info", "line": "asking"}],
+    "error": None,
+    "trace": None,
 }
 Calls = list[tuple[str, str, Any]]
 Run = Callable[..., Awaitable[None]]
@@ -78,7 +114,10 @@ async def gateway(calls: Calls) -> AsyncGenerator[TestServer]:
         ("GET", "/v1/projects/prj_1/bot"): (200, {"deployment": {"testers": {"c9": "draft"}}}),
         ("GET", "/v1/projects/prj_1/contacts"): (200, {"items": [{"id": "c1", "phone_number": "4915"}], "next_cursor": None}),
         ("PUT", "/v1/projects/prj_1/bot/testers"): (200, {"testers": {"c1": "draft"}}),
+        ("POST", "/v1/projects/prj_1/bot/preview"): (200, SEEN),
         ("POST", "/v1/projects/prj_1/bot/rollback"): (201, {"version": "ab" * 32}),
+        ("POST", "/v1/projects/prj_1/bot/pause"): (201, {"version": "ab" * 32, "paused": True}),
+        ("POST", "/v1/projects/prj_1/bot/resume"): (201, {"version": "ab" * 32, "paused": False}),
         ("POST", "/v1/projects/prj_4/bot/deployments"): (409, REASONS),
         ("GET", "/v1/projects/prj_1/bot/logs"): (
             200,
@@ -92,6 +131,10 @@ async def gateway(calls: Calls) -> AsyncGenerator[TestServer]:
         ("GET", "/v1/projects/prj_1/dead-letters"): (200, {"items": [], "unavailable": ["connector"]}),
         ("POST", "/v1/projects/prj_1/dead-letters/bot-runner.7/discard"): (204, None),
         ("POST", "/v1/projects/prj_1/numbers"): (201, {}),
+        ("GET", "/v1/projects/prj_2"): (200, {**PROJECTS[1], "ready_at": None, "steps": [STEP]}),
+        ("POST", "/v1/projects/prj_2/retry"): (202, PROJECTS[1]),
+        ("DELETE", "/v1/projects/prj_2"): (202, PROJECTS[1]),
+        **{(method, f"/v1/projects/prj_1/bot{path}"): given for (method, path), given in SETTINGS.items()},
     }
 
     async def answer(request: web.Request) -> web.Response:
@@ -148,6 +191,85 @@ async def test_creating_a_project_waits_until_it_is_ready(run: Run, calls: Calls
     assert capsys.readouterr().out == "prj_1 is ready\n"
 
 
+async def test_a_failed_project_is_shown_with_its_steps_and_tried_again(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("project", "show", "prj_2")
+    shown = capsys.readouterr().out
+    assert "failed at clone: disk" in shown
+    assert "ordered 2026-01-0" in shown
+    await run("project", "retry", "prj_2")
+    assert calls[-1] == ("POST", "/v1/projects/prj_2/retry", None)
+
+
+async def test_a_project_is_deleted_only_by_who_is_sure(run: Run, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO())
+    with pytest.raises(project.NotThat, match="say it with --yes"):
+        await run("project", "delete", "prj_2")
+    with pytest.raises(project.NotThat, match="0 to 30 days, not 31"):
+        await run("project", "delete", "prj_2", "--keep-days", "31", "--yes")
+    assert "DELETE" not in {method for method, _, _ in calls}
+    await run("project", "delete", "prj_2", "--yes")
+    assert calls[-1] == ("DELETE", "/v1/projects/prj_2", None)
+
+
+async def test_configuration_is_listed_with_what_the_bot_takes_and_is_set_as_json_or_as_text(
+    run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await run("bot", "config", "list")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1][:4] == ["menu", "str", "or", "null"]
+    assert lines[2][:3] == ["room", "1.10", "str"]
+    await run("bot", "config", "get", "room")
+    assert capsys.readouterr().out == "1.10\n"
+    for value in (["1.10", "--text"], ["-1.5"], ['{"a": [1]}'], ["half past"]):
+        await run("bot", "config", "set", "room", *value)
+    assert [body["value"] for method, _, body in calls if method == "PUT"] == ["1.10", -1.5, {"a": [1]}, "half past"]
+    await run("bot", "config", "unset", "room")
+    assert calls[-1] == ("DELETE", "/v1/projects/prj_1/bot/configuration/room", None)
+    with pytest.raises(NotSet, match="'menu' is not set"):
+        await run("bot", "config", "get", "menu")
+
+
+async def test_a_secret_comes_from_standard_input_and_is_never_shown(
+    run: Run, calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("line one\nline two\n"))
+    await run("bot", "secrets", "set", "bank")
+    assert calls[-1][2] == {"value": "line one\nline two"}
+    await run("bot", "secrets", "list")
+    await run("bot", "secrets", "unset", "bank")
+    shown = capsys.readouterr()
+    assert "bank" in shown.out
+    assert "line" not in shown.out + shown.err
+    for given, said in (("", "no bytes; 1 to 8192"), ("ü" * 4097, "too many bytes; 1 to 8192"), ("\udcff", "no UTF-8")):
+        monkeypatch.setattr("sys.stdin", StringIO(given))
+        with pytest.raises(NoSecret, match=said):
+            await run("bot", "secrets", "set", "bank")
+    with pytest.raises(CycloptsError):
+        await run("bot", "secrets", "set", "bank", "on-the-command-line")
+
+
+async def test_schedules_are_listed_turned_run_and_looked_back_upon(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("bot", "schedules", "list")
+    assert capsys.readouterr().out.splitlines()[1].split() == ["daily", "0", "9", "*", "*", "*", "Europe/Berlin", "on", "once"]
+    await run("bot", "schedules", "off", "daily")
+    await run("bot", "schedules", "on", "daily")
+    await run("bot", "schedules", "run", "daily")
+    base = "/v1/projects/prj_1/bot/schedules/daily"
+    assert calls[1:] == [("PATCH", base, {"active": False}), ("PATCH", base, {"active": True}), ("POST", base + "/runs", None)]
+    capsys.readouterr()
+    await run("bot", "schedules", "history", "daily")
+    shown = capsys.readouterr().out
+    assert shown.index("e1") < shown.index("e2")
+    assert "open" in shown
+
+
+@pytest.mark.parametrize("words", [("config", "unset", ".."), ("secrets", "unset", "."), ("schedules", "off", "")])
+async def test_a_name_that_would_lead_elsewhere_is_none(run: Run, calls: Calls, words: tuple[str, ...]) -> None:
+    with pytest.raises(NoName, match="is no name of a"):
+        await run("bot", *words)
+    assert calls == []
+
+
 async def test_a_bots_text_files_are_deployed_without_what_is_hidden(run: Run, calls: Calls, tmp_path: Path) -> None:
     for name in ("bot.py", "loquat.toml", "texts/de.py", ".git/config", "__pycache__/bot.pyc"):
         (tmp_path / "bot" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +308,15 @@ async def test_a_canary_of_a_saved_version_is_deployed_by_its_first_characters(r
     assert calls[-1] == ("POST", "/v1/projects/prj_1/bot/rollback", {"message": "oh"})
 
 
+async def test_a_bot_is_paused_and_resumed_and_it_is_said_that_it_answers_nobody(
+    run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, answers in (("pause", False), ("resume", True)):
+        await run("bot", command, "-m", "why")
+        assert calls[-1] == ("POST", f"/v1/projects/prj_1/bot/{command}", {"message": "why"})
+        assert ("answers nobody" in capsys.readouterr().out) is not answers
+
+
 async def test_test_contacts_are_named_by_their_phone_number(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     await run("bot", "testers")
     assert capsys.readouterr().out == "c9 draft\n"
@@ -218,6 +349,8 @@ def test_a_refusal_says_everything_once() -> None:
     assert str(refused) == "Not valid: query.limit: too large\n  body.name: too long"
     told = {"status": 422, "code": "x", "title": "Refused", "detail": "bot.py, line 1: never closed", "file": "bot.py", "line": 1}
     assert str(Refused(422, told)) == "Refused: bot.py, line 1: never closed"
+    advised = {"status": 422, "code": "x", "title": "The bot does not take this", "detail": "room: a text", "advice": "give a text"}
+    assert str(Refused(422, advised)) == "The bot does not take this: room: a text\n  give a text"
     assert str(Refused(502, "<html>")) == "It answered with status 502"
 
 
@@ -268,9 +401,12 @@ async def test_a_loquat_elsewhere_is_asked_with_the_key_of_the_environment(
     assert "prj_1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("group", ["project", "number", "bot", "dead"])
+@pytest.mark.parametrize("group", ["project", "number", "bot", "dead", "bot config", "bot secrets", "bot schedules"])
 def test_each_command_of_a_group_says_what_it_is_for(group: str) -> None:
-    commands = build([group, "--help"])[group].resolved_commands()
+    found = build([*group.split(), "--help"])
+    for word in group.split():
+        found = found[word]
+    commands = found.resolved_commands()
     listed = {name: command.help.strip() for name, command in commands.items() if not name.startswith("-")}
     assert listed
     assert all(listed.values()), listed
@@ -297,3 +433,18 @@ async def test_the_status_of_an_empty_folder_says_so_with_exit_code_3(
         await run("status")
     assert left.value.code == 3
     assert "Nothing runs in" in capsys.readouterr().out
+
+
+async def test_a_bot_is_tried_out_and_the_answer_says_where_and_how_to_go_on(
+    run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await run("bot", "preview", "hi", "--version", "abcdef")
+    shown = capsys.readouterr()
+    assert shown.out == "Tea?\n  [Yes] --button yes\n"
+    assert "in a throw-away copy of the database: handled, start -> asked" in shown.err
+    body = {"message": {"text": "hi"}, "draft": False, "database": "clone", "version": "abcdef" + "0" * 58}
+    assert calls[-1] == ("POST", "/v1/projects/prj_1/bot/preview", body)
+    await run("bot", "preview", "--button", "yes", "--draft", "--on", SEEN["preview_id"])
+    assert calls[-1][2] == {"message": {"button": "yes"}, "draft": True, "preview_id": SEEN["preview_id"]}
+    with pytest.raises(NotThat, match="one of the three"):
+        await run("bot", "preview")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,22 @@ def test_a_server_that_listens_everywhere_is_reached_here(tmp_path: Path) -> Non
 
 def test_the_starter_bot_is_that_of_the_checkout() -> None:
     assert (starter_bot(StackSettings.for_tests(Path("unused"))) / "bot.py").is_file()
+
+
+def test_what_services_bots_and_editors_may_open_fits_into_the_tenants_cluster(tmp_path: Path) -> None:
+    made = plan(tmp_path)
+    settings = {name: int(value) for name, value in made.tenants._settings.items() if name.endswith("_connections")}
+
+    def opens(name: Name, what: str) -> int:
+        return int(made.environment(name)[f"LOQUAT_{what}_CONNECTIONS"])
+
+    platform = opens("bot-runner", "PROJECT") + opens("conversation-log", "PROJECT")
+    assert platform <= settings["reserved_connections"] - 5, "provisioner and schema-manager have a few themselves"
+    ordinary = settings["max_connections"] - settings["reserved_connections"] - settings["superuser_reserved_connections"]
+    bots, editors = opens("bot-runner", "BOT"), opens("schema-manager", "EDITOR")
+    assert bots + editors <= ordinary - settings["reserved_connections"] - 10, "owners have connections of their own"
+
+
+def test_who_wants_more_connections_says_so(tmp_path: Path) -> None:
+    wanted = replace(plan(tmp_path), inherited={"LOQUAT_BOT_CONNECTIONS": "70"})
+    assert wanted.environment("bot-runner")["LOQUAT_BOT_CONNECTIONS"] == "70"

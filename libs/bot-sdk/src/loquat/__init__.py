@@ -6,6 +6,7 @@ from loquat.bot import Bot, Next
 from loquat.config import Config, Secrets
 from loquat.contact import Contact, ContactRefused
 from loquat.context import Context, Conversation
+from loquat.media import File, Files, MediaFailed, MediaGone, MediaRefused, MediaTooLarge, Uploaded
 from loquat.memory import Memory, MemoryRefused
 from loquat.messages import (
     Audio,
@@ -14,6 +15,7 @@ from loquat.messages import (
     Choice,
     Contacts,
     Document,
+    FlowReply,
     Image,
     ListReply,
     Location,
@@ -27,8 +29,9 @@ from loquat.messages import (
 )
 from loquat.replies import Reply, ReplyRefused
 from loquat.schedules import ScheduleContext
-from loquat.timers import Timer, TimerRefused
+from loquat.timers import HandedBack, Timer, TimerRefused
 from loquat.tools import Tool, ToolRefused, Tools
+from loquat.voice import NotSaid
 from loquat.web import Answer, HttpFailed
 
 __all__ = [
@@ -46,16 +49,25 @@ __all__ = [
     "Context",
     "Conversation",
     "Document",
+    "File",
+    "Files",
+    "FlowReply",
+    "HandedBack",
     "HttpFailed",
     "Image",
     "ListReply",
     "Location",
     "Media",
+    "MediaFailed",
+    "MediaGone",
+    "MediaRefused",
+    "MediaTooLarge",
     "Memory",
     "MemoryRefused",
     "Message",
     "Next",
     "NoAnswer",
+    "NotSaid",
     "Reaction",
     "Reply",
     "ReplyRefused",
@@ -69,6 +81,7 @@ __all__ = [
     "ToolRefused",
     "Tools",
     "Unknown",
+    "Uploaded",
     "Video",
     "replies",
 ]

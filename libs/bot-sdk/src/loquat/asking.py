@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Literal, cast
 
+from loquat import replies
 from loquat.messages import Choice, Json, Message, Text
 from loquat.rules import plain
-from loquat.timers import Timer, happened
+from loquat.timers import ASKED, Timer, Timers, happened
 from loquat.values import NO_TEXT
 
 MOST_QUESTIONS: Final = 50
@@ -24,6 +25,10 @@ LARGEST_NOTES: Final = 48 << 10
 """Bytes of the first message and all answers as JSON: the platform keeps 64 KiB."""
 LONGEST_KEY: Final = 60
 _LONGEST_WAIT: Final = 366 * 86_400.0
+_SPARE: Final = 3600.0
+"""Seconds that a question is kept beyond its time when a timer ends it: whichever comes first, the timer or an answer, decides, however late the former."""
+_OVER: Final = {"over": True, "seconds": 1}
+"""Notes that no question waits any more. They take the place of those that were kept, and are gone in a second."""
 
 
 class AskAgain(ValueError):
@@ -58,8 +63,13 @@ class Question:
     cancel: Sequence[str] = ()
     no_answer: str | None = None
     timeout: timedelta | float | None = None
+    timeout_text: str | None = None
 
     def __post_init__(self) -> None:
+        if self.timeout_text is not None:
+            replies.text(self.timeout_text)
+            if self.timeout is None:
+                raise ValueError("a timeout_text is said after a timeout: give both")
         if self.tries < 1:
             raise ValueError(f"tries is at least 1, not {self.tries}")
         if self.key is not None and (not 1 <= len(self.key) <= LONGEST_KEY or NO_TEXT.search(self.key)):
@@ -92,22 +102,28 @@ class Asks:
     first: Json | None = None
     arrived: Message | None = None
     """The message of this call, while it may be the answer."""
+    timed: bool = False
+    """A timer ends it."""
     gone: bool = False
     """There was a question, and the code that asked it is not there any more."""
     notes: Json | None = None
     """What the platform is to keep: set when the call ends at a question."""
+    timers: list[Json] = field(default_factory=list[Json])
+    """What is to be set or cancelled with them."""
     _asked: list[str] = field(default_factory=list[str])
 
     @classmethod
     def of(cls, notes: Mapping[str, Any] | None, event: object) -> Asks:
         """From what was kept. What cannot be read is as if nothing had been asked."""
-        if notes is None or not isinstance(event, Message) or isinstance(event, Timer):
+        timer = isinstance(event, Timer)
+        if notes is None or "over" in notes or not isinstance(event, Message) or (timer and event.name != ASKED):
             return cls()
         try:
             first, answers = cast("Json", notes["event"]), cast("dict[str, Any]", notes["answers"])
             happened(first)
             kept = {str(k): str(v) for k, v in answers.items()}
-            return cls(kept, str(notes["pending"]), int(notes["tries"]), str(notes["handler"]), str(notes["state"]), first, event)
+            tried, handler, state = int(notes["tries"]), str(notes["handler"]), str(notes["state"])
+            return cls(kept, str(notes["pending"]), tried, handler, state, first, None if timer else event, bool(notes.get("timed")))
         except (KeyError, TypeError, ValueError, AttributeError):
             return cls(gone=True)
 
@@ -167,16 +183,26 @@ class Asks:
             raise NoAnswer("tries", question.no_answer)
         return "again", again
 
-    def wait(self, question: Question) -> None:
-        """Notes what is to be kept until the answer comes.
+    def wait(self, question: Question, timers: Timers) -> None:
+        """Notes what is to be kept until the answer comes, and the timer that ends it, if something is to be said then.
 
         Raises:
             ValueError: it is too much.
         """
         kept = {"handler": self.handler, "state": self.state, "event": self.first, "answers": self.answers}
-        self.notes = {**kept, "pending": self.pending, "tries": self.tries, "seconds": seconds("timeout", question.timeout)}
+        wait, timed = seconds("timeout", question.timeout), question.timeout_text is not None
+        self.timers = timers.of_question(wait, question.timeout_text)
+        wait = min(wait + _SPARE, _LONGEST_WAIT) if wait is not None and timed else wait
+        self.notes = {**kept, "pending": self.pending, "tries": self.tries, "seconds": wait, **({"timed": True} if timed else {})}
         if len(json.dumps(self.notes).encode()) > LARGEST_NOTES:
             raise ValueError(f"the message that began this and its answers have more than {LARGEST_NOTES} bytes")
+
+    def time_out(self, state: str) -> bool:
+        """Ends the question that a timer was set for; whether there is one still."""
+        if not self.timed or self.state != state:
+            return False
+        self.notes = dict(_OVER)
+        return True
 
     def _key(self, question: Question) -> str:
         """A question asked twice under one key, as in a loop, is another one each time."""

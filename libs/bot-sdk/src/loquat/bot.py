@@ -11,9 +11,11 @@ from loquat.config import MISSING, MOST_SETTINGS, Setting, setting
 from loquat.context import LONGEST_STATE, Context
 from loquat.handlers import Function, Once, check, checked_name, where
 from loquat.handlers import name as named
-from loquat.messages import ButtonReply, Choice, ListReply, Message, Text
-from loquat.rules import LONGEST_WORDS, Chosen, ChosenFrom, Command, Declared, Heard, Kind, Pattern, Rule, Trigger, Words, plain
+from loquat.messages import ButtonReply, Choice, FlowReply, ListReply, Message, Text
+from loquat.replies import LONGEST_FLOW
+from loquat.rules import LONGEST_WORDS, Chosen, ChosenFrom, Command, Declared, Filled, Heard, Kind, Pattern, Rule, Trigger, Words, plain
 from loquat.schedules import MOST_SCHEDULES, CatchUp, Schedule, ScheduleHandler, schedule
+from loquat.timers import HANDBACK, RESERVED
 from loquat.timers import LONGEST_NAME as LONGEST_TIMER
 from loquat.tools import MOST_TOOLS, Tool, tool
 
@@ -67,7 +69,7 @@ class Bot:
         ctx.reply_text("Hello!")
     ```
 
-    One handler is called for a message, the first that fits in this order: command, button or row by id, by the beginning of its id, words,
+    One handler is called for a message, the first that fits in this order: command, button, row or flow by id, by the beginning of its id, words,
     pattern, kind of message, the state's handler, `unknown_state` if the state is declared nowhere, `fallback`, the handler of the initial state.
     Of two rules of one sort that fit, one with `state=` comes before one for all states, then the longer beginning and the narrower kind, then what
     stands first in the code. A mistake in a declaration is refused when the bot loads, with file and line.
@@ -136,6 +138,18 @@ class Bot:
     def row(self, *ids: str, prefix: str | None = None, state: States = None) -> Finding[str]:
         """Rows picked from lists, as with `button`."""
         return self._finding(_chosen(ListReply, ids, prefix), state, "ctx, rest" if prefix else "ctx, id")
+
+    def on_flow(self, *names: str, state: States = None) -> Finding[FlowReply]:
+        """Forms of WhatsApp Flows that were filled in; the handler may take the `FlowReply`, whose `data` is what the form sent.
+
+        A name is what stands before the first colon of the `flow_token` with which the form was sent, for WhatsApp says nothing else of which one it
+        was. Without a name: any of them, also those whose token did not come back.
+        """
+        if not all(isinstance(n, str) and n and ":" not in n and len(n) <= LONGEST_FLOW for n in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"@bot.on_flow takes names of 1 to {LONGEST_FLOW} characters without a colon, or nothing: (), not {names!r}"[:300]
+            )
+        return self._finding([Filled(n) for n in names] or [Kind(FlowReply)], state, "ctx, answer")
 
     def text(self, *words: str, state: States = None) -> Callable[[H], H]:
         """Texts that are one of these words or phrases; upper and lower case, blanks and marks around them are no matter."""
@@ -210,6 +224,8 @@ class Bot:
     def on_timer(self, name: str) -> Callable[[H], H]:
         """What follows when a timer that was set with `ctx.timers.set(name, ...)` is due; `ctx.event` is a `loquat.Timer`."""
         timer = checked_name("a timer's name", name, LONGEST_TIMER, "@bot.on_timer('name of the timer')")
+        if timer.startswith(RESERVED):
+            raise TypeError(f"names of timers that begin with {RESERVED!r} are the platform's own, not {timer!r}")
 
         def add(handler: H) -> H:
             check(handler, "ctx")
@@ -218,6 +234,17 @@ class Bot:
             return handler
 
         return add
+
+    def on_handback(self, handler: H) -> H:
+        """What follows when a conversation that people held is the bot's again: somebody has handed it back, or its time is over.
+
+        `ctx.event` is a `loquat.HandedBack`. It is called in turn with the contact's messages, a second or so later; a message that comes sooner is handled
+        before. What was said meanwhile it does not get: `ctx.db` may read it in the table `messages`.
+        """
+        check(handler, "ctx")
+        self._once.take("on_handback", "there is a handler of conversations that are handed back", handler)
+        self.timers[HANDBACK] = handler
+        return handler
 
     def schedule(self, when: str, *, tz: str = "UTC", name: str | None = None, catch_up: CatchUp = "once") -> Callable[[S], S]:
         """What is to be done at set times: `@bot.schedule("0 9 * * 1-5", tz="Europe/Berlin")`, as cron has it. Its name is the handler's, unless given.
@@ -296,7 +323,7 @@ class Bot:
             *(Declared.of(str(r.trigger), r.state, r.handler) for r in self._rules),
             *(Declared.of("anything else", s, h) for s, h in self._states.items()),
             *(Declared.of("on entering", s, h) for s, h in self._entering.items()),
-            *(Declared.of(f'timer "{n}"', None, h) for n, h in self.timers.items()),
+            *(Declared.of("handed back" if n == HANDBACK else f'timer "{n}"', None, h) for n, h in self.timers.items()),
             *(Declared.of(str(s), None, s.handler) for s in self.schedules.values()),
             *(Declared.of("tool", None, t.function) for t in self.tools.values()),
             *(Declared.of(when, None, h) for when, h in single if h is not None),

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from loquat.database import DatabaseAway
 from loquat.memory import Memory
-from loquat.values import NO_TEXT, as_json
+from loquat.values import DEEPEST, NO_TEXT, as_json
 
 LONGEST_NAME: Final = 200
 LARGEST_ATTRIBUTES: Final = 64 << 10
@@ -63,7 +63,7 @@ class Contact:
         Attributes are added to those that are there; one that is None is removed.
 
         Raises:
-            ContactRefused: a name of more than 200 characters, a language that is no tag, attributes of more than 64 KiB together.
+            ContactRefused: a name of more than 200 characters, a language that is no tag, attributes of more than 64 KiB together or 32 levels.
         """
         if not self._known:
             raise DatabaseAway("the project's database is being brought forward")
@@ -71,7 +71,8 @@ class Contact:
         changes = {**self._changes, **{k: _checked(k, v) for k, v in given.items() if v is not None}}
         merged = dict(self.attributes)
         if attributes is not None:
-            added = json.loads(as_json(dict(attributes), "the attributes", LARGEST_ATTRIBUTES, ContactRefused))
+            given_here = as_json(dict(attributes), "the attributes", LARGEST_ATTRIBUTES, ContactRefused, deepest=DEEPEST)
+            added = json.loads(given_here)
             changes["attributes"] = changes.get("attributes", {}) | added
             merged = {k: v for k, v in {**merged, **added}.items() if v is not None}
             as_json(merged, "the contact's attributes together", LARGEST_ATTRIBUTES, ContactRefused)

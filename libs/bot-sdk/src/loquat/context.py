@@ -15,12 +15,14 @@ from loquat.bursts import Following
 from loquat.config import Config, Secrets
 from loquat.contact import Contact
 from loquat.database import Database
+from loquat.media import Files, Uploaded
 from loquat.memory import Memory
 from loquat.messages import Message
 from loquat.outside import Outside
 from loquat.timers import Timers
 from loquat.tools import Tool, Tools
 from loquat.values import NO_TEXT
+from loquat.voice import Voice
 from loquat.web import Http
 
 MOST_REPLIES: Final = 50
@@ -68,6 +70,7 @@ class Means:
     memory: Memory
     pool: Outside
     http: Http
+    media: Files
     config: Config = field(default_factory=lambda: Config({}, {}))
     secrets: Secrets = field(default_factory=lambda: Secrets({}))
     tools: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
@@ -88,10 +91,11 @@ class Manner:
     join_texts: bool = False
     asks: Asks | None = None
     following: Following | None = None
+    voice: Voice = field(default_factory=Voice)
 
 
 class Context:
-    """One call. Replies are collected and sent in order when the handler ends well; if it fails, nothing is said and nothing is written.
+    """One call. Replies are collected and sent in order when the handler ends well; if it fails, nothing is said (but by `reply_now`) and nothing is written.
 
     `now` is when the call began, with its zone (UTC): in a test it is the fake clock's. A repeated call of the same event has another.
     """
@@ -115,7 +119,7 @@ class Context:
         self.timers = timers or Timers(now)
         self.event, self.contact, self.conversation = event, contact, conversation
         self.db, self.log, self.now = database, log, now
-        self.memory, self.pool, self.http = means.memory, means.pool, means.http
+        self.memory, self.pool, self.http, self.media = means.memory, means.pool, means.http, means.media
         self.config, self.secrets, self._tools = means.config, means.secrets, means.tools
         self._state, self._next = state, state
         self._entered = True
@@ -166,11 +170,13 @@ class Context:
     async def ask(
         self, prompt: str, *, key: str | None = None, again: str | None = None, tries: int = 3, choices: Sequence[tuple[str, str]] = (),
         cancel: Sequence[str] = (), no_answer: str | None = None, timeout: timedelta | float | None = None,  # noqa: ASYNC109
+        timeout_text: str | None = None,
     ) -> str: ...  # fmt: skip
     @overload
     async def ask(
         self, prompt: str, *, validate: Callable[[str], Awaitable[T] | T], key: str | None = None, again: str | None = None, tries: int = 3,
         choices: Sequence[tuple[str, str]] = (), cancel: Sequence[str] = (), no_answer: str | None = None, timeout: timedelta | float | None = None,  # noqa: ASYNC109
+        timeout_text: str | None = None,
     ) -> T: ...  # fmt: skip
     async def ask(self, prompt: str, **more: Any) -> Any:
         """Asks, and ends the call; with the contact's answer the handler is called again from its top, and gets it here.
@@ -181,8 +187,8 @@ class Context:
 
         `validate` takes the text, or the id of a choice, and gives what `ask` gives; with ValueError it refuses: the contact is asked `again` (else
         the prompt), or told the text of an AskAgain, `tries` times. `choices` are up to 3 buttons or 10 rows, (id, title). A word of `cancel`, or one try too
-        many, raises NoAnswer. After `timeout` the question is forgotten, and a message is a new one. `key` names the question for
-        deployments that change their order.
+        many, raises NoAnswer. After `timeout` the question is forgotten, `timeout_text` is said, and a message is a new one; of the handler nothing is
+        called then. `key` names the question for deployments that change their order.
 
         Raises:
             NoAnswer: `no_answer` is said if the handler does not catch it.
@@ -201,8 +207,13 @@ class Context:
         if what == "answered":
             return found
         self._say(found, question.choices)
-        asks.wait(question)
+        asks.wait(question, self.timers)
         raise Waiting
+
+    def time_out(self, text: str) -> None:
+        """Says this if the question that it was meant for still waits, which then does not any more."""
+        if self.manner.asks is not None and self.manner.asks.time_out(self.state):
+            self.reply_text(text)
 
     def _say(self, prompt: str, choices: Sequence[tuple[str, str]]) -> None:
         if not choices:
@@ -248,9 +259,53 @@ class Context:
         """Says a text with a list of at most 10 rows, each (id, title) or (id, title, description), behind a button."""
         self.reply(replies.choices(text, button, rows))
 
-    def reply_image(self, link: str, caption: str | None = None) -> None:
-        """Shows a picture at an https address."""
-        self.reply(replies.image(link, caption))
+    def reply_image(self, source: str | Uploaded, caption: str | None = None) -> None:
+        """Shows a picture at an https address, or one that was uploaded."""
+        self.reply(replies.image(source, caption))
+
+    def reply_video(self, source: str | Uploaded, caption: str | None = None) -> None:
+        """Shows a video at an https address, or one that was uploaded."""
+        self.reply(replies.video(source, caption))
+
+    def reply_document(self, source: str | Uploaded, caption: str | None = None, *, name: str | None = None) -> None:
+        """Gives a document at an https address, or one that was uploaded; `name` is what it is called on the phone."""
+        self.reply(replies.document(source, caption, name=name))
+
+    def reply_audio(self, source: str | Uploaded) -> None:
+        """Plays a sound at an https address, or one that was uploaded."""
+        self.reply(replies.audio(source))
+
+    def reply_sticker(self, source: str | Uploaded) -> None:
+        """Shows a sticker at an https address, or one that was uploaded."""
+        self.reply(replies.sticker(source))
+
+    async def reply_now(self, reply: str | replies.Reply) -> None:
+        """Says something at once, before the handler ends, a text or what was made with `loquat.replies`; returns when it is certain to be sent.
+
+        It stays said if the handler fails, and is said once: a repeated run, or one that `ask` has begun again, comes to the same place and goes on.
+        So what stands before it must lead there again; another text at the same place is not said. At most 10 in one call.
+
+        Raises:
+            ReplyRefused: WhatsApp would refuse it, or it is one too many.
+            NotSaid: it is not said; the text says why.
+        """
+        self._speaking("reply_now")
+        await self.manner.voice.say(self.event.id, replies.text(reply) if isinstance(reply, str) else reply)
+
+    async def typing(self) -> None:
+        """Shows the contact that his message was read and an answer is being written, until one comes or 25 seconds are over.
+
+        Best effort: it returns at once and never fails. A timer without a message to answer shows nothing.
+        """
+        self._speaking("typing")
+        self.manner.voice.typing()
+
+    def reply_flow(
+        self, text: str, button: str, name: str, *, id: str | None = None, token: str | None = None, screen: str | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Says a text with a button that opens a form of WhatsApp Flows, whose answer `@bot.on_flow(name)` gets. See `loquat.replies.flow`."""
+        self.reply(replies.flow(text, button, name, id=id, token=token, screen=screen, data=data))
 
     def entering(self) -> str | None:
         """The state that is gone to and was not entered yet, once; None: none, or the conversation ends."""
@@ -284,10 +339,11 @@ class Context:
         Raises:
             ReplyRefused: that is too much for one call.
         """
-        notes = self.manner.asks.notes if self.manner.asks is not None else None
+        notes, timers = (self.manner.asks.notes, self.manner.asks.timers) if self.manner.asks is not None else (None, [])
         if notes is not None and self._bytes + len(json.dumps(notes)) > _LARGEST:
             raise replies.ReplyRefused(f"the replies and what is kept of the question have more than {_LARGEST} bytes together")
-        return {"replies": self._said(), **({"ask": notes} if notes is not None else {}), **self._joined()}
+        kept = {**({"ask": notes} if notes is not None else {}), **({"timers": timers} if timers else {})}
+        return {"replies": self._said(), **kept, **self._joined()}
 
     def _joined(self) -> dict[str, Any]:
         return {"joins": [str(i) for i in self.joins]} if self.joins else {}

@@ -1,15 +1,20 @@
-"""What a `BotTester` has in place of the platform: memories in memory, and a network that the test answers for."""
+"""What a `BotTester` has in place of the platform: memories in memory, a network that the test answers for, the contact's ear."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
+from loquat.media import File, MediaGone, MediaTooLarge, Uploaded
 from loquat.memory import FULL, LARGEST_NUMBER, MOST_KEYS, NO_NUMBER
+from loquat.replies import Reply
+from loquat.voice import Voice
 from loquat.web import Answer, Request
 
 Clock = Callable[[], datetime]
@@ -22,6 +27,35 @@ class NoNetwork(AssertionError):
 
     def __init__(self, request: Request) -> None:
         super().__init__(f"{request!r}: {self.__doc__}")
+
+
+class KeptFiles:
+    """Files of a test: what contacts send, by id, and what the bot uploads."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, File] = {}
+        self.uploads: list[tuple[Uploaded, File, str]] = []
+
+    def keep(self, data: bytes, mime_type: str) -> str:
+        """The id of a file that is there from now on."""
+        media_id = str(1_000 + len(self.files))
+        self.files[media_id] = File(data, mime_type, hashlib.sha256(data).hexdigest())
+        return media_id
+
+    async def fetch(self, media_id: str, most: int) -> File:
+        """See `loquat.media.Store`."""
+        file = self.files.get(media_id)
+        if file is None:
+            raise MediaGone(f"no file {media_id}: give tester.send_image or tester.send_media its data")
+        if file.size > most:
+            raise MediaTooLarge(f"the file has more than {most} bytes")
+        return file
+
+    async def store(self, data: bytes, mime_type: str, name: str) -> str:
+        """See `loquat.media.Store`."""
+        media_id = self.keep(data, mime_type)
+        self.uploads.append((Uploaded(media_id, mime_type), self.files[media_id], name))
+        return media_id
 
 
 class Remembered(MutableMapping[str, Any]):
@@ -116,6 +150,30 @@ class MemoryCells:
             return False
         del cells[key]
         return True
+
+
+class Ear:
+    """The contact's, for what a call says at once: `tell` is given each thing, the first time. `typings`: how often the last call showed that it writes."""
+
+    def __init__(self, tell: Callable[[Reply], None]) -> None:
+        self._tell = tell
+        self._heard: set[tuple[UUID, int]] = set()
+        self.typings = 0
+
+    async def say(self, answered: UUID, place: int, reply: Reply) -> None:
+        """See `loquat.voice.Line`."""
+        if (answered, place) not in self._heard:
+            self._heard.add((answered, place))
+            self._tell(reply)
+
+    def typing(self) -> None:
+        """See `loquat.voice.Line`."""
+        self.typings += 1
+
+    def begin(self, clock: Clock) -> Voice:
+        """Of the next call."""
+        self.typings = 0
+        return Voice(self, lambda: clock().timestamp())
 
 
 async def answered(network: Network | None, request: Request) -> Answer:

@@ -41,7 +41,7 @@ class Held:
         if (hold := result.get("hold")) is not None:
             self.take("people", now, hold["seconds"], hold["note"])
         elif (ask := result.get("ask")) is not None:
-            self.ask, self.ask_until = ask, _after(now, ask["seconds"])
+            self.ask, self.ask_until = (None, None) if "over" in ask else (ask, _after(now, ask["seconds"]))
         elif of_message:
             self.ask = self.ask_until = None
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 from uuid import UUID
 
+from loquat.values import DEEPEST, NO_TEXT, is_deep
+
 Json = dict[str, Any]
+_NO_TOKEN: Final = "unused"  # what WhatsApp has for the flow_token of a form that was sent without one  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,21 @@ class Reaction(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class FlowReply(Message):
+    """A form of WhatsApp Flows that the contact has filled in. `data` is what the form sent, without its `flow_token`; `reply_to` the message with the form.
+
+    WhatsApp does not say which flow it was: only the `flow_token` that was given to it when the form was sent comes back, if the form passes it on.
+    `token` is that, and `flow` what of it stands before the first colon: "booking" of "booking:7f3a"; both None if nothing came, or "unused", which is
+    what WhatsApp puts there by itself. `problem` says why `data` is empty although something came: no JSON, no object, more than 32 levels.
+    """
+
+    flow: str | None
+    token: str | None
+    data: Json
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown(Message):
     """Anything else, and what has not the shape it should have."""
 
@@ -178,8 +197,39 @@ def _interactive(base: _Base, content: Json) -> Message:
     if "list_reply" in content:
         chosen = content["list_reply"]
         return ListReply(*base, _string(chosen["id"]), str(chosen.get("title") or ""), _optional(chosen.get("description")))
+    if "nfm_reply" in content and content["nfm_reply"].get("name", "flow") == "flow":
+        return _flow(base, content["nfm_reply"].get("response_json"))
     chosen = content["button_reply"]
     return ButtonReply(*base, _string(chosen["id"]), str(chosen.get("title") or ""))
+
+
+def _flow(base: _Base, answer: object) -> Message:
+    """Whatever the form sent, which its author decides, and the contact's phone writes."""
+    try:
+        given: Any = json.loads(answer) if isinstance(answer, str) else None
+    except (ValueError, RecursionError):
+        return FlowReply(*base, None, None, {}, "its response_json is no JSON")
+    if not isinstance(given, dict):
+        return FlowReply(*base, None, None, {}, "its response_json is no object")
+    if is_deep(given):
+        return FlowReply(*base, None, None, {}, f"its response_json has more than {DEEPEST} levels")
+    data: Json = _kept(given)
+    token = data.pop("flow_token", None)
+    known = token if isinstance(token, str) and token not in {"", _NO_TOKEN} else None
+    return FlowReply(*base, known.partition(":")[0] if known is not None else None, known, data)
+
+
+def _kept(value: Any) -> Any:
+    """Without U+0000 and halves of characters, which can stand escaped in JSON inside of JSON."""
+    match value:
+        case str():
+            return NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", value)
+        case dict():
+            return {_kept(k): _kept(v) for k, v in cast("Json", value).items()}
+        case list():
+            return [_kept(v) for v in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def _quick_reply(base: _Base, content: Json) -> Message:

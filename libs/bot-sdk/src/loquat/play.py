@@ -14,7 +14,7 @@ from loquat.database import DatabaseAway, Superseded
 from loquat.handlers import name
 from loquat.messages import Message
 from loquat.schedules import ScheduleContext
-from loquat.timers import Timer
+from loquat.timers import ASKED, RESERVED, Timer
 
 _MOST_ENTERED: Final = 20  # states in a row within one call: more is two states that send each other back and forth
 
@@ -58,7 +58,8 @@ async def play(bot: Bot, begin: Callable[[], Context], version: int, report: Cal
     burst, context = context, begin()
     if burst.joins:
         context.event, context.joins = burst.event, burst.joins
-    context.manner = Manner(join_texts=context.manner.join_texts)
+    context.manner = Manner(join_texts=context.manner.join_texts, voice=context.manner.voice)
+    context.manner.voice.apologise()
     played = await _committed(context, version, bot.error_handler(context, failed))
     report(failed)
     return played
@@ -99,6 +100,9 @@ async def _handle(bot: Bot, context: Context) -> None:
         if bot.observer is not None:
             await bot.observer(context)
         return
+    if isinstance(context.event, Timer) and context.event.name == ASKED:
+        context.time_out(str(context.event.data["text"]))
+        raise Waiting
     _resume(context)
     if context.manner.asks is None or context.manner.asks.arrived is None:
         state = context.state
@@ -145,7 +149,7 @@ async def _called(bot: Bot, context: Context) -> None:
     if isinstance(context.event, Timer):
         if (timer := bot.timers.get(context.event.name)) is not None:
             await timer(context)
-        else:
+        elif not context.event.name.startswith(RESERVED):
             context.log.warning(f"nobody takes the timer {context.event.name!r}: add @bot.on_timer({context.event.name!r})")  # noqa: G004
         return
     found = bot.find(context.event, context.state)

@@ -13,13 +13,19 @@ import msgspec
 LARGEST: Final = 1 << 20
 """Bytes of a frame, checked before it is read."""
 HEADER: Final = struct.Struct(">I")
+CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
+"""The last character of words that were cut. Whoever blots out secrets afterwards knows by it that there may be half of one before it."""
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):
-    """Runner: load the bot from `folder`; `database` is the DSN of the project's own database, with its password. First frame, once."""
+    """Runner: load the bot from `folder`; `database` is the DSN of the project's own database, with its password. First frame, once.
+
+    `packages`: the folder of what it may import besides the platform's; "": nothing.
+    """
 
     folder: str
     database: str
+    packages: str = ""
 
     def __repr__(self) -> str:
         return f"Start(folder={self.folder!r})"
@@ -52,6 +58,15 @@ class Cancel(msgspec.Struct, tag="cancel", frozen=True):
     """Runner: its time is over."""
 
     id: int
+
+
+class Said(msgspec.Struct, tag="said", frozen=True):
+    """Runner: what became of a `Say`; `kind` is one of said, superseded, database, refused, and `error` is for the bot's author."""
+
+    id: int
+    place: int
+    kind: str
+    error: str = ""
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -108,6 +123,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     observes: bool = False
     tools: list[Tool] = []
     gathers: bool = False
+    takes_back: bool = False
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
@@ -142,8 +158,23 @@ class Logged(msgspec.Struct, tag="logged", frozen=True):
     text: str
 
 
-FromRunner = Start | Call | Cancel
-FromWorker = Ready | Refused | Handled | Failed | Logged
+class Say(msgspec.Struct, tag="say", frozen=True):
+    """Worker: say this before the handler ends. `answered` is the event that the handler answers, and `place`, from 1, where it is among what is said so."""
+
+    id: int
+    place: int
+    answered: str
+    reply: dict[str, Any]
+
+
+class Typing(msgspec.Struct, tag="typing", frozen=True):
+    """Worker: the handler is writing."""
+
+    id: int
+
+
+FromRunner = Start | Call | Cancel | Said
+FromWorker = Ready | Refused | Handled | Failed | Logged | Say | Typing
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 RUNNER_FRAMES: Final = msgspec.msgpack.Decoder(FromRunner)
@@ -152,6 +183,11 @@ WORKER_FRAMES: Final = msgspec.msgpack.Decoder(FromWorker)
 
 class FrameTooLarge(ValueError):
     """A frame would be longer than 1 MiB."""
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of it."""
+    return text if len(text) <= most else text[: most - 1] + CUT
 
 
 def pack(frame: FromRunner | FromWorker) -> bytes:

@@ -29,6 +29,7 @@ _ATTRIBUTES: Final[dict[str, type]] = {
     "config": loquat.Config,
     "secrets": loquat.Secrets,
     "http": Http,
+    "media": loquat.Files,
     "tools": loquat.Tools,
     "log": Log,
 }
@@ -36,11 +37,11 @@ _ATTRIBUTES: Final[dict[str, type]] = {
 _AFTER_HTTP: Final = (Request, loquat.Answer)
 _OURS: Final = {
     "Bot": "declared handler entering gathers rule find",
-    "Context": "entering result question",
+    "Context": "entering result question time_out",
     "ScheduleContext": "result",
     "Database": "used commit close",
     "Contact": "changes",
-    "Timers": "changes",
+    "Timers": "changes of_question",
     "Tool": "read function types",
     "Reply": "wire",
     "BotTester": "fire_due",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
+
+from loquat.media import Uploaded
+from loquat.values import DEEPEST, as_json
 
 LONGEST_TEXT: Final = 4096
 LONGEST_BODY: Final = 1024
@@ -19,9 +23,20 @@ _BUTTON_ID: Final = 256
 _LIST_BUTTON: Final = 20
 _CAPTION: Final = 1024
 _LINK: Final = 2000
+LONGEST_FLOW: Final = 60
+"""Characters of a flow's name."""
+_FLOW_PART: Final = 200
+_FLOW_BUTTON: Final = 30
+_FLOW_DATA: Final = 32 << 10  # bytes as JSON
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 Rows = Sequence[tuple[str, str] | tuple[str, str, str]] | Mapping[str, Sequence[tuple[str, ...]]]
+
+_FILENAME: Final = 240
+_MEDIA_ID: Final = 200
+
+FileKind = Literal["image", "video", "document", "audio", "sticker"]
+Kind = Literal["text", "buttons", "list", "flow"] | FileKind
 
 
 class ReplyRefused(ValueError):
@@ -47,18 +62,34 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """A form of WhatsApp Flows behind a button, its parts named as WhatsApp does: `flow_cta` is the button's title."""
+
+    flow_cta: str
+    flow_token: str
+    flow_id: str | None = None
+    flow_name: str | None = None
+    screen: str | None = None
+    data: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """One thing said, as a value: equal to another that says the same.
 
-    `text` is the caption of an image; `open_list` the words on the button that opens the list of `rows`; `link` an image's address.
+    `text` is the caption of a file; `open_list` the words on the button that opens the list of `rows`; `link` a file's address, `media_id` its id
+    at WhatsApp instead, `filename` a document's name.
     """
 
-    type: Literal["text", "buttons", "list", "image"]
+    type: Kind
     text: str | None = None
     buttons: tuple[Button, ...] = ()
     open_list: str | None = None
     rows: tuple[Row, ...] = ()
     link: str | None = None
+    media_id: str | None = None
+    filename: str | None = None
+    flow: Flow | None = None
 
     def wire(self) -> dict[str, Any]:
         """As the platform takes it."""
@@ -85,8 +116,11 @@ class Reply:
                     sections.setdefault(row.section, []).append({"id": row.id, "title": row.title, **described})
                 made = [{**({"title": title} if title else {}), "rows": rows} for title, rows in sections.items()]
                 return {"button": self.open_list, "sections": made}
-            case "image":
-                return {"link": self.link}
+            case "flow":
+                return {k: v for k, v in asdict(self.flow).items() if v is not None} if self.flow is not None else None
+            case _:
+                named = {"link": self.link, "id": self.media_id, "filename": self.filename}
+                return {k: v for k, v in named.items() if v is not None}
 
 
 def text(said: str) -> Reply:
@@ -116,11 +150,63 @@ def choices(said: str, button: str, rows: Rows) -> Reply:
     return Reply("list", _within("text", said, LONGEST_TEXT), open_list=_within("list button", button, _LIST_BUTTON), rows=made)
 
 
-def image(link: str, caption: str | None = None) -> Reply:
-    """A picture at an https address, with an optional caption of at most 1,024 characters."""
-    if not _within("image link", link, _LINK).startswith("https://"):
-        raise ReplyRefused("an image's link must start with https://")
-    return Reply("image", None if caption is None else _within("caption", caption, _CAPTION), link=link)
+def image(source: str | Uploaded, caption: str | None = None) -> Reply:
+    """A picture: at an https address, or uploaded; with an optional caption of at most 1,024 characters."""
+    return _file("image", source, caption)
+
+
+def video(source: str | Uploaded, caption: str | None = None) -> Reply:
+    """A video: at an https address, or uploaded; with an optional caption of at most 1,024 characters."""
+    return _file("video", source, caption)
+
+
+def document(source: str | Uploaded, caption: str | None = None, *, name: str | None = None) -> Reply:
+    """A document: at an https address, or uploaded; with an optional caption of at most 1,024 characters and a name of at most 240."""
+    return replace(_file("document", source, caption), filename=None if name is None else _within("document name", name, _FILENAME))
+
+
+def audio(source: str | Uploaded) -> Reply:
+    """A sound: at an https address, or uploaded."""
+    return _file("audio", source, None)
+
+
+def sticker(source: str | Uploaded) -> Reply:
+    """A sticker (WebP): at an https address, or uploaded."""
+    return _file("sticker", source, None)
+
+
+def _file(kind: FileKind, source: str | Uploaded, caption: str | None) -> Reply:
+    said = None if caption is None else _within("caption", caption, _CAPTION)
+    if isinstance(source, Uploaded):
+        return Reply(kind, said, media_id=_within(f"{kind} id", source.id, _MEDIA_ID))
+    if not _within(f"{kind} link", source, _LINK).startswith("https://"):
+        raise ReplyRefused(f"the link of {kind} must start with https://")
+    return Reply(kind, said, link=source)
+
+
+def flow(
+    said: str, button: str, name: str, *, id: str | None = None, token: str | None = None, screen: str | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Reply:  # fmt: skip
+    """A text of 1 to 1,024 characters with a button that opens a published form of WhatsApp Flows, whose answer `@bot.on_flow(name)` gets.
+
+    At WhatsApp the form is called `name`, too, unless its `id` is given. `token`, a reference of the bot's own, comes back with the answer. The form
+    opens at `screen`, which is given `data`, or else where its own JSON says. A button has at most 30 characters, a name 60 and no colon.
+    """
+    if ":" in _within("flow name", name, LONGEST_FLOW):
+        raise ReplyRefused(f"the flow name {name!r} has a colon: what follows one is the token")
+    if data is not None and (screen is None or not isinstance(data, Mapping) or not data):  # pyright: ignore[reportUnnecessaryIsInstance]  (bots are often not typed)
+        raise ReplyRefused("flow data is a mapping with something in it, for the screen that is named with it")
+    given = json.loads(as_json(dict(data), "flow data", _FLOW_DATA, ReplyRefused, deepest=DEEPEST)) if data is not None else None
+    made = Flow(
+        _within("flow button", button, _FLOW_BUTTON),
+        _within("flow token", name if token is None else f"{name}:{token}", _FLOW_PART),
+        flow_id=_within("flow id", id, _FLOW_PART) if id is not None else None,
+        flow_name=name if id is None else None,
+        screen=_within("flow screen", screen, _FLOW_PART) if screen is not None else None,
+        data=given,
+    )
+    return Reply("flow", _within("text", said, LONGEST_BODY), flow=made)
 
 
 def joined(said: Sequence[Reply]) -> list[Reply]:

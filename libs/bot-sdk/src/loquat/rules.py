@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from loquat.handlers import Function, name, where
-from loquat.messages import ButtonReply, Choice, ListReply, Message, Text
+from loquat.messages import ButtonReply, Choice, FlowReply, ListReply, Message, Text
 
 LONGEST_WORDS: Final = 4096
 """Characters of a text that may be the words of a rule: as many as we could send."""
@@ -95,6 +95,21 @@ class ChosenFrom:
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """A form of this name, filled in."""
+
+    RANK: ClassVar[int] = 1
+    flow: str
+
+    def match(self, heard: Heard) -> Match | None:
+        """The message."""
+        return Match(heard.message) if isinstance(heard.message, FlowReply) and heard.message.flow == self.flow else None
+
+    def __str__(self) -> str:
+        return f'flow "{self.flow}"'
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """A text that is these words: case, blanks and marks around them are no matter."""
 
@@ -140,7 +155,7 @@ class Kind:
         return f"any {self.kind.__name__}"
 
 
-Trigger = Command | Chosen | ChosenFrom | Words | Pattern | Kind
+Trigger = Command | Chosen | ChosenFrom | Filled | Words | Pattern | Kind
 _NOUN: Final[dict[type[Choice], str]] = {ButtonReply: "button", ListReply: "row"}
 
 

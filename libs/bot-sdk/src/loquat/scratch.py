@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import asyncpg
 
+from loquat.contact import Contact
+from loquat.context import Conversation
 from loquat.database import Database, prepare
+from loquat.messages import Json
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -33,6 +37,16 @@ _ONLY_READ = """CREATE TRIGGER only_read BEFORE INSERT OR UPDATE OR DELETE OR TR
 _FILL = """INSERT INTO {table} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1) ON CONFLICT (id) DO UPDATE SET {changes}"""
 
 
+def rows_of(contact: Contact, where: Conversation, now: Json, messages: Sequence[Json]) -> dict[str, Sequence[Json]]:
+    """Rows of the system's tables. `now` are the columns of the conversation that move."""
+    who = {"name": contact.name, "phone_number": contact.phone_number, "language": contact.language, "attributes": dict(contact.attributes)}
+    return {
+        "contacts": [{"id": str(contact.id), **who}],
+        "conversations": [{"id": str(where.id), "contact_id": str(contact.id), "number_id": where.number_id, **now}],
+        "messages": messages,
+    }
+
+
 class NoScratchDatabase(Exception):
     """The bot uses ctx.db: give BotTester(bot, database="postgresql://...") a throw-away database."""
 
@@ -40,14 +54,21 @@ class NoScratchDatabase(Exception):
         super().__init__(self.__doc__)
 
 
+class SchemaFailed(Exception):
+    """A script that makes the bot's tables has failed. The text names the file and says why."""
+
+
 class Scratch:
     """Opens connections, each for one call, and makes the schema at the first. So nothing hangs on an event loop.
 
-    `rows` says what stands in the system's tables at the moment: rows by table, all of a table with the same columns.
+    `rows` says what stands in the system's tables at the moment: rows by table, all of a table with the same columns. `scripts` are run when the
+    schema is made.
     """
 
-    def __init__(self, dsn: str | None, rows: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:
-        self._dsn, self._rows = dsn, rows
+    def __init__(
+        self, dsn: str | None, rows: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]], scripts: Sequence[Path | str] = ()
+    ) -> None:
+        self._dsn, self._rows, self._scripts = dsn, rows, {str(script): Path(script).read_text() for script in scripts}
         self._schema = f"bot_test_{uuid4().hex[:12]}"
         self._made = False
 
@@ -67,6 +88,9 @@ class Scratch:
             await connection.execute(f"SET search_path = {self._schema}; {_TABLES}")
             for table in self._rows():
                 await connection.execute(_ONLY_READ.format(table=table))
+            await connection.execute(f"SET search_path = {self._schema}, public")
+            for name, script in self._scripts.items():
+                await self._run(connection, name, script)
         await connection.execute(f"SET search_path = {self._schema}, public; SET loquat.tester = on")
         for table, rows in self._rows().items():
             if rows:
@@ -74,6 +98,13 @@ class Scratch:
                 await connection.execute(_FILL.format(table=table, columns=", ".join(rows[0]), changes=changes), rows)
         await connection.execute("RESET loquat.tester")
         return connection
+
+    async def _run(self, connection: Connection, name: str, script: str) -> None:
+        try:
+            await connection.execute(script)
+        except asyncpg.PostgresError as error:
+            await connection.close()
+            raise SchemaFailed(f"{name}: {error}") from error
 
     async def release(self, connection: Connection, *, timeout: float = _LIMIT) -> None:  # noqa: ASYNC109
         """Closes it."""

@@ -16,7 +16,6 @@ async def test_the_bot_greets():
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import json
 import sys
@@ -24,6 +23,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID, uuid4
 
@@ -33,25 +33,28 @@ from loquat import protocol
 from loquat.asking import Asks
 from loquat.bot import INITIAL, Bot
 from loquat.config import Config, Secrets
-from loquat.contact import Contact
+from loquat.contact import LARGEST_ATTRIBUTES, Contact, ContactRefused
 from loquat.context import Context, Conversation, Log, Manner, Means
-from loquat.fakes import MemoryCells, Network, NoNetwork, Remembered, answered
+from loquat.fakes import Ear, KeptFiles, MemoryCells, Network, NoNetwork, Remembered, answered
 from loquat.held import Held
-from loquat.loading import load, own_trace
+from loquat.loading import forget, load, own_trace
+from loquat.media import File, Files, Uploaded
 from loquat.memory import Memory
 from loquat.messages import Json
 from loquat.outside import Outside
 from loquat.play import Played, play, play_schedule
 from loquat.replies import Reply, joined
 from loquat.schedules import Due, ScheduleContext
-from loquat.scratch import NoScratchDatabase, Scratch, ScratchDatabase
-from loquat.timers import Timers, happened
+from loquat.scratch import NoScratchDatabase, SchemaFailed, Scratch, ScratchDatabase, rows_of
+from loquat.timers import HANDBACK, Timers, happened
+from loquat.values import DEEPEST, as_json
+from loquat.voice import Voice
 from loquat.web import Http
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["BotTester", "Line", "NoNetwork", "NoScratchDatabase", "NotOffered", "pytest_pyfunc_call"]
+__all__ = ["BotTester", "Line", "NoNetwork", "NoScratchDatabase", "NotOffered", "SchemaFailed", "pytest_pyfunc_call"]
 
 _START: Final = datetime(2026, 1, 5, 9, tzinfo=UTC)  # a Monday morning
 _NUMBER: Final = "100000000000001"
@@ -95,7 +98,10 @@ class BotTester:
     that failed, whose exception the test gets. Times are those of `now`, which stands still until `advance`.
 
     `database` is the address of a throw-away PostgreSQL for `ctx.db` and `ctx.pool`; the tester works in a schema of its own there, which it removes at
-    the end of a `with`. The system's tables `contacts`, `conversations` and `messages` are there, to be read, with what is the contact's.
+    the end of a `with`. The system's tables `contacts`, `conversations` and `messages` are there, to be read, with what is the contact's. `schema` names
+    SQL files that make the bot's own tables, run when the database is first used; a name in them has no schema in front, or it is not the tester's.
+
+    `name`, `language`, `phone_number` and `attributes` are those of the contact.
 
     `config` and `secrets` are what the owner has set; change them between messages as an owner would. `http` answers the bot's requests.
     """
@@ -105,7 +111,11 @@ class BotTester:
         bot: Bot,
         *,
         database: str | None = None,
+        schema: Path | str | Sequence[Path | str] = (),
         name: str | None = "Ada",
+        language: str | None = None,
+        phone_number: str | None = None,
+        attributes: Mapping[str, Any] = MappingProxyType({}),
         state: str = INITIAL,
         config: Mapping[str, Any] | None = None,
         secrets: Mapping[str, str] | None = None,
@@ -116,7 +126,8 @@ class BotTester:
         self.join_texts = join_texts
         self.held = Held()
         """Who holds the conversation: after `ctx.handoff` it is people, until `hand_back` or the time that it was given is over."""
-        self.contact = Contact(uuid4(), name)
+        noted = json.loads(as_json(dict(attributes), "the attributes", LARGEST_ATTRIBUTES, ContactRefused, deepest=DEEPEST))
+        self.contact = Contact(uuid4(), name, language=language, phone_number=phone_number, attributes=noted)
         """As it is noted: `name`, `language`, `attributes`."""
         self.config: dict[str, Any] = dict(config or {})
         self.secrets: dict[str, str] = dict(secrets or {})
@@ -125,12 +136,13 @@ class BotTester:
         self.contact_memory = Remembered(lambda: self.now)
         """What it remembers of the contact."""
         self.http = http
+        self._files = KeptFiles()
         self.state = state
         self.version = 0
         self.now = _START
         self.log: list[Line] = []
         self.replies: tuple[Reply, ...] = ()
-        """What was said to the last message."""
+        """What was said to the last message: what `reply_now` said, then what was said at the handler's end."""
         self.said: list[Reply] = []
         """Everything that was said so far."""
         self.closed = False
@@ -140,7 +152,8 @@ class BotTester:
         """Those that are set, by name."""
         self.sent: list[tuple[UUID, Reply]] = []
         """What schedules said to others than this contact."""
-        self._scratch = Scratch(database, self._rows)
+        self._ear = Ear(self._hear)
+        self._scratch = Scratch(database, self._rows, [schema] if isinstance(schema, Path | str) else schema)
         self._talk: list[Json] = []
         self._messages = 0
         self._home = Path("/")
@@ -149,7 +162,7 @@ class BotTester:
     def load(cls, folder: Path | str, **more: Any) -> Self:
         """With the bot of a folder, loaded anew as a worker loads it; otherwise as `BotTester`."""
         home = Path(folder).resolve()
-        _forget(home)
+        forget(home)
         sys.path[:] = [p for p in sys.path if p != str(home)]
         made = cls(load(home), **more)
         made._home = home
@@ -172,13 +185,33 @@ class BotTester:
             raise AssertionError("the bot has said nothing")
         return self.said[-1]
 
+    @property
+    def typings(self) -> int:
+        """How often the contact was shown, after the last message, that an answer is being written."""
+        return self._ear.typings
+
     def take_over(self) -> None:
         """A person holds the conversation from now on: the bot hears nothing, unless it has an observer."""
         self.held.take("person", self.now)
+        self._note_hold()
 
-    def hand_back(self) -> None:
-        """The conversation is the bot's again. What was said meanwhile it does not answer."""
+    def hand_back(self) -> Advance:
+        """The conversation is the bot's again. What was said meanwhile it does not answer.
+
+        Awaited, `@bot.on_handback` is called, and what was said is given; else that comes before the next message.
+        """
+        before = self.held.look(self.now).holder
         self.held.release()
+        self._note_hold()
+        if before != "bot" and HANDBACK in self.bot.timers:
+            self.timers[HANDBACK] = Pending(self.now, {"held_by": before, "lapsed": False}, until_answer=False)
+        return Advance(self, self.now)
+
+    def _note_hold(self) -> None:
+        """The bot that wants it is told when the hold is over."""
+        self.timers.pop(HANDBACK, None)
+        if self.held.until is not None and HANDBACK in self.bot.timers and not self.closed:
+            self.timers[HANDBACK] = Pending(self.held.until, {"held_by": self.held.holder, "lapsed": True}, until_answer=False)
 
     def advance(self, **by: float) -> Advance:
         """Lets time go by, as `timedelta` takes it: `await tester.advance(hours=2)` fires the timers that are due meanwhile, and gives what was said."""
@@ -248,14 +281,25 @@ class BotTester:
         chosen = {"id": row_id, "title": title, **({"description": described} if described is not None else {})}
         return await self.send_raw("interactive", {"type": "list_reply", "list_reply": chosen}, text=title)
 
-    async def send_image(self, caption: str | None = None, *, media_id: str = "1", mime_type: str = "image/jpeg") -> tuple[Reply, ...]:
-        """Sends a picture."""
-        return await self.send_media("image", caption, media_id=media_id, mime_type=mime_type)
+    async def send_image(
+        self, caption: str | None = None, *, data: bytes | None = None, media_id: str = "1", mime_type: str = "image/jpeg"
+    ) -> tuple[Reply, ...]:
+        """Sends a picture; `data` is what `ctx.media.download` gives of it."""
+        return await self.send_media("image", caption, data=data, media_id=media_id, mime_type=mime_type)
 
-    async def send_media(self, kind: str, caption: str | None = None, *, media_id: str = "1", **fields: Any) -> tuple[Reply, ...]:
+    async def send_media(
+        self, kind: str, caption: str | None = None, *, data: bytes | None = None, media_id: str = "1", **fields: Any
+    ) -> tuple[Reply, ...]:
         """Sends a file: kind is image, video, audio, document or sticker; fields are WhatsApp's, such as `filename` or `voice`."""
+        if data is not None:
+            media_id = self._files.keep(data, str(fields.get("mime_type", "application/octet-stream")))
         content = {"id": media_id, "sha256": "", **fields, **({"caption": caption} if caption is not None else {})}
         return await self.send_raw(kind, content, text=caption)
+
+    @property
+    def uploads(self) -> tuple[tuple[Uploaded, File, str], ...]:
+        """What the bot uploaded, each with what it is said by, the file, and its name."""
+        return tuple(self._files.uploads)
 
     async def send_location(
         self, latitude: float, longitude: float, name: str | None = None, address: str | None = None
@@ -267,6 +311,12 @@ class BotTester:
     async def send_contact(self, name: str, *phones: str) -> tuple[Reply, ...]:
         """Passes on a visiting card."""
         return await self.send_raw("contacts", [{"name": {"formatted_name": name}, "phones": [{"phone": p} for p in phones]}])
+
+    async def submit_flow(self, flow: str | None, data: Mapping[str, Any], *, reply_to: str | None = None) -> tuple[Reply, ...]:
+        """Fills in a form that was sent with this `flow_token`, such as "booking" or "booking:7f3a"; None: it does not pass its token on."""
+        answer = {**({"flow_token": flow} if flow is not None else {}), **data}
+        filled = {"name": "flow", "body": "Sent", "response_json": json.dumps(answer)}
+        return await self.send_raw("interactive", {"type": "nfm_reply", "nfm_reply": filled}, text="Sent", reply_to=reply_to)
 
     async def react(self, emoji: str | None, to: str = "wamid.1") -> tuple[Reply, ...]:
         """Puts an emoji at a message, or takes it back with None."""
@@ -303,10 +353,11 @@ class BotTester:
             self.replies = ()
             return ()
         opened: list[tuple[Context, MemoryCells]] = []
+        voice = self._ear.begin(lambda: self.now)
 
         def begin() -> Context:
             cells = MemoryCells(self.memory, self.contact_memory)
-            opened.append((self._context(event, cells), cells))
+            opened.append((self._context(event, cells, voice), cells))
             return opened[-1][0]
 
         def report(error: Exception) -> None:
@@ -323,9 +374,11 @@ class BotTester:
             self.memory, self.contact_memory = cells.bot, cells.contact
         if held.holder == "bot":
             held.apply(played.result, self.now, of_message="timer" not in event)
+            if held.holder != "bot":
+                self._note_hold()
         return self._commit(played, tuple(joined(context.replies)) if self.join_texts else context.replies)
 
-    def _context(self, event: Json, cells: MemoryCells) -> Context:
+    def _context(self, event: Json, cells: MemoryCells, voice: Voice) -> Context:
         known = self.contact
         contact = Contact(
             known.id,
@@ -337,7 +390,7 @@ class BotTester:
         )
         database, log, timers = ScratchDatabase(self._scratch), self._log_of_bot(), Timers(self.now, list(self.timers))
         happening = happened(_over_the_wire(event))
-        manner = Manner(self.held.holder != "bot", self.join_texts, Asks.of(_kept(self.held.ask), happening))
+        manner = Manner(self.held.holder != "bot", self.join_texts, Asks.of(_kept(self.held.ask), happening), voice=voice)
         return Context(happening, contact, self.conversation, self.state, database, log, self.now, self._means(cells), timers, manner)
 
     def _log_of_bot(self) -> Log:
@@ -348,6 +401,7 @@ class BotTester:
             Memory(cells, of_contact=False),
             Outside(self._scratch),
             Http(lambda request: answered(self.http, request)),
+            Files(self._files),
             Config(self.bot.settings, json.loads(json.dumps(self.config))),
             Secrets(self.secrets),
             self.bot.tools,
@@ -362,10 +416,13 @@ class BotTester:
         self._apply(result.get("contact", {}))
         self._set(result.get("timers", []))
         for reply in replies:
-            self._note(str(uuid4()), "out", reply.type, reply.text)
-        self.replies = replies
-        self.said.extend(replies)
-        return replies
+            self._hear(reply)
+        return self.replies
+
+    def _hear(self, reply: Reply) -> None:
+        self._note(str(uuid4()), "out", reply.type, reply.text)
+        self.replies = (*self.replies, reply)
+        self.said.append(reply)
 
     def _apply(self, changes: Json) -> None:
         known = self.contact
@@ -399,32 +456,10 @@ class BotTester:
         }
         self._talk.append({**row, "sent_at": (self.now + timedelta(microseconds=len(self._talk))).isoformat()})
 
-    def _rows(self) -> Json:
+    def _rows(self) -> Mapping[str, Sequence[Json]]:
         """What stands in the system's tables."""
-        known, where = self.contact, self.conversation
-        return {
-            "contacts": [
-                {
-                    "id": str(known.id),
-                    "name": known.name,
-                    "phone_number": known.phone_number,
-                    "language": known.language,
-                    "attributes": dict(known.attributes),
-                }
-            ],
-            "conversations": [
-                {
-                    "id": str(where.id),
-                    "contact_id": str(known.id),
-                    "number_id": where.number_id,
-                    "status": "closed" if self.closed else "open",
-                    "state": self.state,
-                    "version": self.version,
-                    "holder": self.held.holder,
-                }
-            ],
-            "messages": self._talk,
-        }
+        now = {"status": "closed" if self.closed else "open", "state": self.state, "version": self.version, "holder": self.held.holder}
+        return rows_of(self.contact, self.conversation, now, self._talk)
 
 
 def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
@@ -433,18 +468,6 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
         return None
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}))  # noqa: SLF001  (as the plugins do)
     return True
-
-
-def _forget(home: Path) -> None:
-    """Takes the modules of this bot, and of the one that was loaded before it, from those that Python knows. Tests and libraries stay."""
-    before = getattr(sys.modules.get("bot"), "__file__", None)
-    homes = [home, *([Path(before).resolve().parent] if before is not None else [])]
-    for known, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or "/")
-        inside = [part for h in homes if file.is_relative_to(h) for part in file.relative_to(h).parts]
-        if inside and not any(p.startswith((".", "test")) or p in {"conftest.py", "site-packages"} for p in inside):
-            del sys.modules[known]
-    importlib.invalidate_caches()
 
 
 def _offered(what: str, chosen: str, offered: Mapping[str, str]) -> str:

@@ -6,14 +6,20 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from loquat.database import DatabaseAway
 from loquat.messages import Json, Message, read
-from loquat.values import NO_TEXT, as_json
+from loquat.values import DEEPEST, NO_TEXT, as_json
 
 LONGEST_NAME: Final = 60
+RESERVED: Final = "loquat:"
+"""How the names of the platform's own timers begin."""
+ASKED: Final = "loquat:asked"
+"""The time of a question is over, for which something is to be said."""
+HANDBACK: Final = "loquat:handback"
+"""A conversation that people held is the bot's again."""
 LARGEST_DATA: Final = 16 << 10
 """Bytes of a timer's data as JSON."""
 MOST_TIMERS: Final = 50
@@ -37,13 +43,27 @@ class Timer(Message):
     due_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class HandedBack(Timer):
+    """The conversation is the bot's again: what `@bot.on_handback` gets as `ctx.event`. `due_at` is since when."""
+
+    @property
+    def held_by(self) -> Literal["person", "people", "phone"]:
+        """Who held it last: a person, people (nobody yet), or the phone app."""
+        return self.data["held_by"]
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the time of the hold was over; otherwise somebody has handed it back."""
+        return bool(self.data["lapsed"])
+
+
 def happened(event: Mapping[str, Any]) -> Message:
     """What a call's `event` is: a timer, or what a contact sent."""
     if (timer := event.get("timer")) is None:
         return read(event)
-    return Timer(
-        UUID(event["id"]), "timer", None, {}, None, None, timer["name"], timer.get("data"), datetime.fromisoformat(timer["due_at"])
-    )
+    kind = HandedBack if timer["name"] == HANDBACK else Timer
+    return kind(UUID(event["id"]), "timer", None, {}, None, None, timer["name"], timer.get("data"), datetime.fromisoformat(timer["due_at"]))
 
 
 class Timers:
@@ -65,7 +85,7 @@ class Timers:
     @property
     def names(self) -> frozenset[str]:
         """Those that are set, with what this call has changed."""
-        before = {n for n in self._known or () if n not in self._changes}
+        before = {n for n in self._known or () if n not in self._changes and not n.startswith(RESERVED)}
         return frozenset(before | {n for n, change in self._changes.items() if change["at"] is not None})
 
     async def set(
@@ -76,12 +96,13 @@ class Timers:
         With `until_answer` the contact's next message cancels it: "if there is no answer in two hours".
 
         Raises:
-            TimerRefused: the time is none, the data has more than 16 KiB, or there are too many.
+            TimerRefused: the time is none, the data has more than 16 KiB or 32 levels, or there are too many.
         """
         _check_name(name)
         due = _due(self._now, after, at)
-        text = as_json(data, f"the data of the timer {name!r}", LARGEST_DATA, TimerRefused)
-        if name not in self.names and len(self.names) >= MOST_TIMERS:
+        text = as_json(data, f"the data of the timer {name!r}", LARGEST_DATA, TimerRefused, deepest=DEEPEST)
+        others = sum(n.startswith(RESERVED) for n in self._known or ())
+        if name not in self.names and len(self.names) + others >= MOST_TIMERS:
             raise TimerRefused(f"a conversation has at most {MOST_TIMERS} timers at once")
         self._change({"name": name, "at": due.isoformat(), "data": json.loads(text), "until_answer": bool(until_answer)})
 
@@ -92,6 +113,22 @@ class Timers:
         if was_set:
             self._change({"name": name, "at": None})
         return was_set
+
+    def of_question(self, after: float | None, text: str | None) -> list[Json]:
+        """What a question that waits changes: it has a timer that says `text` after so many seconds, or none.
+
+        Raises:
+            TimerRefused: there are too many.
+        """
+        known = self._known or ()
+        if after is None or text is None:
+            return [{"name": ASKED, "at": None}] if ASKED in known else []
+        if self._known is None:
+            raise DatabaseAway("the project's database is being brought forward")
+        if ASKED not in known and len(known) >= MOST_TIMERS:
+            raise TimerRefused(f"a conversation has at most {MOST_TIMERS} timers at once, and a question with a timeout_text needs one")
+        due = _due(self._now, timedelta(seconds=after), None)
+        return [{"name": ASKED, "at": due.isoformat(), "data": {"text": text}, "until_answer": True}]
 
     def _change(self, change: Json) -> None:
         if self._known is None:
@@ -104,6 +141,8 @@ class Timers:
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or NO_TEXT.search(name):
         raise TimerRefused(f"a timer's name is a text of 1 to {LONGEST_NAME} characters, not {name!r}"[:200])
+    if name.startswith(RESERVED):
+        raise TimerRefused(f"names of timers that begin with {RESERVED!r} are the platform's own, such as {name!r}")
 
 
 def _due(now: datetime, after: timedelta | None, at: datetime | None) -> datetime:

@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -21,11 +22,13 @@ from loquat.context import Context, Conversation, Log, Manner, Means
 from loquat.database import Database, DatabaseAway, Superseded, prepare
 from loquat.handlers import name
 from loquat.loading import load, own_trace
+from loquat.media import AtWhatsApp, Files
 from loquat.memory import DatabaseCells, Memory
 from loquat.outside import AllButOne, Outside
 from loquat.play import NoHandler, play, play_schedule
 from loquat.schedules import ScheduleContext, due
-from loquat.timers import Timers, happened
+from loquat.timers import HANDBACK, Timers, happened
+from loquat.voice import Voice, Wire
 from loquat.web import Client, Http
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class Worker:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._calls: dict[int, asyncio.Task[None]] = {}
+        self._wires: dict[int, Wire] = {}
 
     async def run(self) -> None:
         """Until the runner closes the socket."""
@@ -56,7 +60,7 @@ class Worker:
             return
         self._folder = Path(start.folder)
         try:
-            self._bot = load(self._folder)
+            self._bot = load(self._folder, start.packages)
         except BaseException as error:  # noqa: BLE001  (a bot may raise SystemExit on import; whatever it is, it does not load)
             self._send(protocol.Refused(_fit(own_trace(error, self._folder))))
             return
@@ -70,13 +74,15 @@ class Worker:
             timeout=5,
         )
         self._shares = AllButOne(self._pool, _CONNECTIONS)
-        self._client = Client()
+        self._client, self._ticket = Client(), urlsplit(start.database).password
         self._send(self._ready())
         while (frame := await self._read()) is not None:
             if isinstance(frame, protocol.Call):
                 self._calls[frame.id] = asyncio.create_task(self._call(frame), name=f"call {frame.id}")
             elif isinstance(frame, protocol.Cancel) and (task := self._calls.get(frame.id)) is not None:
                 task.cancel()
+            elif isinstance(frame, protocol.Said) and (wire := self._wires.get(frame.id)) is not None:
+                wire.heard(frame)
         await self._client.close()
 
     async def _read(self) -> protocol.FromRunner | None:
@@ -100,7 +106,9 @@ class Worker:
             for s in bot.schedules.values()
         ]
         tools = [protocol.Tool(t.name, t.description, t.parameters) for t in bot.tools.values()]
-        return protocol.Ready(bot.states, declared, needs, settings, schedules, bot.observer is not None, tools, bot.gathers)
+        return protocol.Ready(
+            bot.states, declared, needs, settings, schedules, bot.observer is not None, tools, bot.gathers, HANDBACK in bot.timers
+        )
 
     async def _call(self, call: protocol.Call) -> None:
         opened: list[Database] = []
@@ -110,13 +118,17 @@ class Worker:
             self._send(protocol.Failed(call.id, "error", str(error)))
         finally:
             self._calls.pop(call.id, None)
+            self._wires.pop(call.id, None)
             for database in opened:
                 await database.close()
 
     async def _handle(self, call: protocol.Call, opened: list[Database]) -> protocol.Handled | protocol.Failed:
+        wire = self._wires[call.id] = Wire(call.id, self._send)
+        voice = Voice(wire)
+
         def begin() -> Context:
             opened.append(Database(self._shares))
-            return self._context(call, opened[-1])
+            return self._context(call, opened[-1], voice)
 
         def report(error: Exception) -> None:
             self._log(call.id, "error", own_trace(error, self._folder))
@@ -134,9 +146,9 @@ class Worker:
             )
         except Exception as error:  # noqa: BLE001  (the bot's error, whatever it is, becomes the call's)
             said = str(error) if isinstance(error, NoHandler) else f"{type(error).__name__}: {error}"
-            return protocol.Failed(call.id, "error", _fit(said)[:2000], _fit(own_trace(error, self._folder)))
+            return protocol.Failed(call.id, "error", protocol.shortened(_fit(said), 2000), _fit(own_trace(error, self._folder)))
 
-    def _context(self, call: protocol.Call, database: Database) -> Context:
+    def _context(self, call: protocol.Call, database: Database, voice: Voice) -> Context:
         event, contact, conversation = happened(call.event), call.contact, call.conversation
         cells, now = DatabaseCells(database, event.id), datetime.now(UTC)
         who = Contact(
@@ -149,7 +161,7 @@ class Worker:
         )
         where = Conversation(UUID(conversation["id"]), conversation["number_id"])
         log, means, timers = self._log_of(call), self._means(call, cells), Timers(now, conversation.get("timers"))
-        manner = Manner(call.observing, call.join_texts, Asks.of(call.ask, event), Following.of(call.following))
+        manner = Manner(call.observing, call.join_texts, Asks.of(call.ask, event), Following.of(call.following), voice)
         return Context(event, who, where, call.state, database, log, now, means, timers, manner)
 
     def _of_schedule(self, call: protocol.Call, database: Database) -> ScheduleContext:
@@ -162,6 +174,7 @@ class Worker:
             Memory(cells, of_contact=False),
             Outside(self._pool),
             Http(self._client.send),
+            Files(AtWhatsApp(self._client.send, call.conversation.get("number_id", ""), self._ticket)),
             Config(self._bot.settings, call.config),
             Secrets(call.secrets),
             self._bot.tools,
@@ -171,7 +184,7 @@ class Worker:
         return Log(lambda level, text: self._log(call.id, level, text))
 
     def _log(self, call: int, level: str, text: str) -> None:
-        self._send(protocol.Logged(call, level, _fit(text)[:4000]))
+        self._send(protocol.Logged(call, level, protocol.shortened(_fit(text), 4000)))
 
 
 def _fit(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -26,6 +27,9 @@ STATEMENTS: Final = 100
 """Statements a connection keeps prepared. Without, each call is parsed and planned anew, over one more round trip. PgBouncer can since 1.21."""
 COMMAND_LIMIT: Final = 15.0
 """Seconds for one command. Above the services' statement_timeout of 10 s, so that the server's own error comes first."""
+DEEPEST: Final = 100
+"""Levels of lists and objects that are read where there are more than 1,024, which is orjson's limit. What is read is also to be written: it writes 254."""
+_BRACKET_OR_STRING: Final = re.compile(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 class DatabaseAway(Exception):
@@ -58,7 +62,36 @@ def is_gone(error: BaseException) -> bool:
 
 async def prepare(connection: Connection) -> None:
     """Gives jsonb as Python values. A json column stays text: it keeps what jsonb refuses."""
-    await connection.set_type_codec("jsonb", encoder=_encode, decoder=orjson.loads, schema="pg_catalog")
+    await connection.set_type_codec("jsonb", encoder=_encode, decoder=decode, schema="pg_catalog")
+
+
+def decode(text: str) -> Any:
+    """What a jsonb holds. Of what is nested so deep that no reader takes it, null stands for what is below `DEEPEST` levels.
+
+    PostgreSQL keeps some thousand levels, so a project's own code can put them into its own rows. Reading them must not fail: whoever reads is
+    the platform, and comes again for ever.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return orjson.loads(_pruned(text))
+
+
+def _pruned(text: str) -> str:
+    kept, level, begin = list[str](), 0, 0
+    for token in _BRACKET_OR_STRING.finditer(text):
+        match token[0]:
+            case "[" | "{":
+                level += 1
+                if level == DEEPEST + 1:
+                    kept += [text[begin : token.start()], "null"]
+            case "]" | "}":
+                level -= 1
+                if level == DEEPEST:
+                    begin = token.end()
+            case _:
+                pass
+    return "".join([*kept, text[begin:]])
 
 
 def _encode(value: object) -> str:

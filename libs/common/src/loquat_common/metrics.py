@@ -53,6 +53,7 @@ bot_egress_bytes = Counter("loquat_bot_egress_bytes_total", "Bytes of bots' conn
 
 # Sending
 send_attempts = Counter("loquat_send_attempts_total", "Attempts to hand a message to Meta.", ("outcome",), registry=REGISTRY)
+typing = Counter("loquat_typing_total", "Times that a bot was writing, by what came of showing it.", ("outcome",), registry=REGISTRY)
 send_queue = Gauge("loquat_send_queue_messages", "Messages that wait to be sent.", registry=REGISTRY)
 
 # Databases

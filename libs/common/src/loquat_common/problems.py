@@ -73,6 +73,11 @@ def _written(value: Any) -> bytes:
         return b"null"
 
 
+def invalid(field: str, message: str) -> Problem:
+    """A request whose shape is right and whose `field` (such as body.name) is not."""
+    return Problem(422, "invalid_request", "The request is not valid", f"{field}: {message}", errors=[{"field": field, "message": message}])
+
+
 def not_found(what: str) -> Problem:
     """It is not there, or the caller may not know that it is."""
     return Problem(404, "not_found", f"There is no such {what}")

@@ -37,3 +37,4 @@ class BotDeployed(Payload):
     testers: dict[str, str] = Field(
         default={}, description="contact id to the version that answers it, or `draft`: before stable version and canary"
     )
+    paused: bool = Field(default=False, description="nobody is answered, whatever is deployed; what comes meanwhile is recorded as held")

@@ -21,6 +21,7 @@ from loquat_events.conversations import (
     SendOrdered,
     StatusReceived,
     TimerFired,
+    TypingBegun,
 )
 from loquat_events.dead import EventDied
 from loquat_events.envelope import AnyEvent, Event, Payload, Shape
@@ -96,8 +97,8 @@ INBOX: Final = Topic(
 )
 OUTBOX: Final = Topic(
     "conversations.outbox.v1",
-    "messages to be sent",
-    (Spoken(MessageQueued, ("bot-runner",)),),
+    "messages to be sent, and that a bot is writing one",
+    (Spoken(MessageQueued, ("bot-runner",)), Spoken(TypingBegun, ("bot-runner",))),
     consumers=("connector", "conversation-log"),
 )
 RECEIPTS: Final = Topic(

@@ -57,9 +57,9 @@ class PersonUpdateReceived(Payload):
 
 
 class Outgoing(Shape):
-    """What is to be said, as the bot or a person gave it. `content` by type: buttons, list and image need it, text does not."""
+    """What is to be said, as the bot or a person gave it. `content` by type: all need it but text. A file's text is its caption."""
 
-    type: Literal["text", "buttons", "list", "image"]
+    type: Literal["text", "buttons", "list", "flow", "image", "video", "audio", "document", "sticker"]
     text: Annotated[str, StringConstraints(max_length=4096)] | None = None
     content: dict[str, Any] | None = None
 
@@ -132,6 +132,15 @@ class MessageQueued(Payload):
     message: Outgoing
     sender: Literal["bot", "person", "automation"]
     queued_at: AwareDatetime
+
+
+class TypingBegun(Payload):
+    """A bot is writing: the contact's phone may show so, and that his message was read. Nobody keeps it; what comes late is dropped."""
+
+    TYPE: ClassVar[str] = "typing.begun.v1"
+    number_id: str
+    wamid: str = Field(description="the contact's message that is being answered")
+    at: AwareDatetime
 
 
 class StatusReceived(Payload):

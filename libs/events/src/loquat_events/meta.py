@@ -110,7 +110,7 @@ def _message(message: Json, kind: str, wamid: str) -> Json:
     raw = _written(message)
     fit = "\\u0000" not in raw and "\\ud" not in raw  # nothing to be cleaned: U+0000 and half characters stand escaped
     content = message.get(kind)
-    deep = raw.count("{") + raw.count("[") > _DEEPEST and _is_deep(content)
+    deep = raw.count("{") + raw.count("[") > _DEEPEST and is_deep(content)
     if not fit and not deep:
         content = clean(content)
     said, context = _object(content), _object(message.get("context"))
@@ -214,10 +214,10 @@ def _written(value: object) -> str:
         return json.dumps(value)
 
 
-def _is_deep(value: object) -> bool:
-    """Whether it has more levels than can be kept as structure. Without recursion: it may have very many."""
+def is_deep(value: object, deepest: int = _DEEPEST) -> bool:
+    """Whether it has more levels, by default than can be kept as structure. Without recursion: it may have very many."""
     level = [value]
-    for _ in range(_DEEPEST + 1):
+    for _ in range(deepest + 1):
         level = [inner for v in level for inner in (_object(v).values() or _list(v))]
         if not level:
             return False

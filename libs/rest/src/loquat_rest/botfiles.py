@@ -65,7 +65,7 @@ class Files(BaseModel):
 class WriteFile(BaseModel):
     """A whole file. `If-Match` names the etag of the content that was seen, `If-None-Match: *` says that there was none; without both it must be new.
 
-    412 `file_changed` has both sides: `current` and `given`.
+    `If-Match: *` overwrites whatever is there. 412 `file_changed` has both sides: `current` and `given`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -74,7 +74,10 @@ class WriteFile(BaseModel):
 
 
 class ReplaceFiles(BaseModel):
-    """All files of the draft. `If-Match` names the draft's etag; without it, nothing that is not saved may be lost (412 `draft_changed`)."""
+    """All files of the draft. `If-Match` names the draft's etag; without it, nothing that is not saved may be lost (412 `draft_changed`).
+
+    `If-Match: *` replaces whatever is there.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

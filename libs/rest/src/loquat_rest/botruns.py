@@ -11,9 +11,10 @@ from loquat_rest.operation import OneProject, Operation
 
 
 class RunsQuery(BaseModel):
-    """Which runs, the newest first, below `before`."""
+    """Which runs: the newest first, below `before`; or with `after` those that follow it, the oldest first."""
 
     before: UUID | None = Field(default=None, description="the last `id` of the page before")
+    after: UUID | None = Field(default=None, description="the newest `id` that was seen: what follows it, to the last one, and none twice")
     limit: int = Field(default=50, ge=1, le=200)
     outcome: str | None = Field(
         default=None, max_length=40, description="`handled`, `failed` (all others), or one of them, such as `TimedOut`"
@@ -44,7 +45,7 @@ class Run(BaseModel):
 
 
 class RunList(BaseModel):
-    """Newest first."""
+    """Newest first; with `after`, oldest first."""
 
     items: list[Run]
 
@@ -53,7 +54,9 @@ class LogsQuery(BaseModel):
     """Which lines: the newest first, below `before`; or with `after` those that follow it, the oldest first."""
 
     before: int | None = Field(default=None, ge=1)
-    after: int | None = Field(default=None, ge=0)
+    after: int | None = Field(
+        default=None, ge=0, description="the newest `id` that was seen: what follows it, to the last one, and none twice"
+    )
     limit: int = Field(default=50, ge=1, le=200)
     event: UUID | None = Field(default=None, description="the lines of one run's event")
 
@@ -69,9 +72,10 @@ class LogLine(BaseModel):
 
 
 class LogList(BaseModel):
-    """Lines."""
+    """Newest first; with `after`, oldest first."""
 
     items: list[LogLine]
+    missed: bool = Field(default=False, description="with `after`: lines that followed it may be gone, for a project's last 2,000 are kept")
 
 
 class OneRun(OneProject):
@@ -86,7 +90,7 @@ class RunDetail(Run):
     log: list[LogLine]
 
 
-RUNS: Final = Operation("GET", "/bot/runs", "List runs", "bots:read", query=RunsQuery, answer=RunList, errors=(404,), ready=False)
+RUNS: Final = Operation("GET", "/bot/runs", "List runs", "bots:read", query=RunsQuery, answer=RunList, errors=(404, 503), ready=False)
 RUN: Final = Operation("GET", "/bot/runs/{run_id}", "A run with its log", "bots:read", OneRun, answer=RunDetail, errors=(404,), ready=False)
-LOGS: Final = Operation("GET", "/bot/logs", "The bot's log", "bots:read", query=LogsQuery, answer=LogList, errors=(404,), ready=False)
+LOGS: Final = Operation("GET", "/bot/logs", "The bot's log", "bots:read", query=LogsQuery, answer=LogList, errors=(404, 503), ready=False)
 OPERATIONS: Final[tuple[Operation, ...]] = (RUNS, RUN, LOGS)

@@ -21,7 +21,7 @@ class _Strict(BaseModel):
 
 
 class SaveVersion(_Strict):
-    """A bot's files by path; without any, the draft is saved."""
+    """A bot's files by path; without any, the draft is saved. The last 500 versions are kept, and all to which a deployment, a test contact or the draft refers."""
 
     files: dict[str, str] | None = Field(default=None, min_length=1)
     message: Message = Field(default="", description="what changed, for the history")
@@ -100,7 +100,7 @@ class Diff(BaseModel):
 
 
 class Deploy(BaseModel):
-    """Files to save and deploy, or a version that was saved, or the draft: one of the three."""
+    """Files to save and deploy, or a version that was saved, or the draft: one of the three. A paused bot stays paused: the answer says so."""
 
     files: dict[str, str] | None = None
     version: VersionId | None = None
@@ -160,14 +160,15 @@ class Deployment(BaseModel):
     deployed_by: str
     message: str
     deployed_at: AwareDatetime
-    kind: Literal["deploy", "canary", "promote", "stop", "rollback", "testers"]
+    kind: Literal["deploy", "canary", "promote", "stop", "rollback", "testers", "pause", "resume"]
     forced: list[str] = Field(description="codes of what spoke against it and was overruled")
     canary: Canary | None
     testers: dict[str, str]
+    paused: bool = Field(description="nobody is answered by any of it: what comes is recorded as held, and not answered afterwards")
 
 
 class DeploymentPage(BaseModel):
-    """Newest first; `next_cursor` is null on the last page."""
+    """Newest first, the last 1,000 and those to which they lead back; `next_cursor` is null on the last page."""
 
     items: list[Deployment]
     next_cursor: str | None
@@ -199,6 +200,7 @@ class BotStatus(BaseModel):
     """What is deployed, and whether something newer is saved."""
 
     deployment: Deployment | None
+    paused: bool = Field(description="whatever is deployed answers nobody until the bot is resumed")
     newest_version: str | None
     saved_not_deployed: bool = Field(description="the version that was saved last answers nobody")
     comparison: Comparison | None = Field(description="null without a canary")
@@ -280,6 +282,26 @@ PROMOTE: Final = _below(
 STOP: Final = _below(
     "POST", "/canary/stop", "The canary for nobody", "bots:write", body=Why, answer=Deployment, status=201, errors=_REFUSING
 )
+PAUSE: Final = _below(
+    "POST",
+    "/pause",
+    "Answer nobody: what comes is recorded as held",
+    "bots:write",
+    body=Why,
+    answer=Deployment,
+    status=201,
+    errors=_REFUSING,
+)
+RESUME: Final = _below(
+    "POST",
+    "/resume",
+    "Answer again whoever writes from now on",
+    "bots:write",
+    body=Why,
+    answer=Deployment,
+    status=201,
+    errors=_REFUSING,
+)
 TESTERS: Final = _below("PUT", "/testers", "Versions for test contacts", "bots:write", body=Testers, answer=Deployment, errors=_REFUSING)
 STATUS: Final = _below("GET", "", "What is deployed", "bots:read", answer=BotStatus, errors=(404,), ready=False)
 STATES: Final = _below("GET", "/states", "States, declared and in use", "bots:read", answer=States, errors=(404, 409, 503), seconds=60)
@@ -294,6 +316,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ROLLBACK,
     PROMOTE,
     STOP,
+    PAUSE,
+    RESUME,
     TESTERS,
     STATES,
 )

@@ -14,9 +14,10 @@ from typing import Final
 
 from loquat_sandbox import messages, network
 from loquat_sandbox.confined import Confined, Confinement, kill
-from loquat_sandbox.incarnation import FORK_LIMIT, ConfinementFailed, Incarnation, ZygoteLost, until
+from loquat_sandbox.incarnation import FORK_LIMIT, ConfinementFailed, Identity, Incarnation, ZygoteLost, until
 from loquat_sandbox.levels import Level
-from loquat_sandbox.root import APP
+from loquat_sandbox.root import APP, PACKAGES
+from loquat_sandbox.standby import Standby
 
 _START_LIMIT: Final = 30.0  # seconds until a zygote serves; 0.3 is usual
 _AT_ONCE: Final = 8
@@ -36,7 +37,10 @@ PRELOAD: Final = (
 
 
 class Zygote:
-    """Forks workers at one level. `bundles` is the folder below which everything lies that a worker may be shown as its own."""
+    """Forks workers at one level. `bundles` is the folder below which everything lies that a worker may be shown as its own.
+
+    While `standby.run()` runs, another one is kept for the end of the one that serves.
+    """
 
     def __init__(
         self, level: Level, bundles: Path, *, entry: str = ENTRY, preload: Sequence[str] = PRELOAD, longest: float = _LONGEST
@@ -48,7 +52,7 @@ class Zygote:
         self._entry, self._preload, self._longest = entry, list(preload), longest
         self._now: Incarnation | None = None
         self._old: list[Incarnation] = []
-        self._folder: tuple[int, int] | None = None
+        self.standby = Standby(self._begin)
         self._gate, self._turns = asyncio.Lock(), asyncio.Semaphore(_AT_ONCE)
         self._closed = False
 
@@ -66,18 +70,21 @@ class Zygote:
             if self._closed:
                 raise ZygoteLost("it was closed")
             folder = _identity(self._bundles)
-            if self._now is not None and folder != self._folder:
+            if self._now is not None and self._now.shows != folder:
                 self._now.end()  # it would show its workers a folder that was removed
             if self._now is not None and self._now.age >= self._longest:
                 self._now.retire()
                 self._old = [o for o in (*self._old, self._now) if not o.lost]
                 self._now = None
             if self._now is None or self._now.lost:
-                self._now, self._folder = None, folder
-                self._now = await self._begin()
+                self._now = self.standby.take(folder)
+                if self._now is None:
+                    self._now = await self._begin()
+                self._now.serve()
             return self._now
 
     async def _begin(self) -> Incarnation:
+        shows = _identity(self._bundles)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
@@ -95,7 +102,7 @@ class Zygote:
                 cwd="/",
                 start_new_session=True,  # an interrupt from the terminal is for the runner, which lets bots finish
             )
-        made = Incarnation(process, ours)
+        made = Incarnation(process, ours, shows)
         try:
             async with asyncio.timeout(_START_LIMIT):
                 await made.ask(messages.Begin(self.level, str(self._bundles), self._entry, self._preload, os.getpid()))
@@ -119,17 +126,18 @@ class Zygote:
         Raises:
             ConfinementFailed: a wall does not stand.
             ZygoteLost: there is no zygote, and none could be started.
-            ValueError: the folder is not below the bundles.
+            ValueError: the folder, or the layer, is not below the bundles.
         """
         bundle = str(wanted.folder.resolve().relative_to(self._bundles))
+        layer = str(wanted.layer.resolve().relative_to(self._bundles)) if wanted.layer is not None else None
         async with self._turns:
             serving = await self._serving()
             with ExitStack() as undo:
-                made = await self._fork(serving, wanted, bundle, undo)
+                made = await self._fork(serving, wanted, (bundle, layer), undo)
                 undo.pop_all()
                 return made
 
-    async def _fork(self, serving: Incarnation, wanted: Confinement, bundle: str, undo: ExitStack) -> Confined:
+    async def _fork(self, serving: Incarnation, wanted: Confinement, shown: tuple[str, str | None], undo: ExitStack) -> Confined:
         """Everything that is opened here is closed by `undo` unless it is taken over."""
         control, their_control = socket.socketpair()
         setup, their_setup = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -144,7 +152,7 @@ class Zygote:
             try:
                 ports = (doors[0].getsockname()[1], doors[1].getsockname()[1]) if doors else None
                 environment = {**wanted.environment, **network.proxies(doors[1].getsockname()[1] if doors else network.EGRESS_PORT)}
-                request = messages.Fork(serving.number(), bundle, wanted.limits, environment, wanted.user, ports, wanted.canary)
+                request = messages.Fork(serving.number(), *shown, wanted.limits, environment, wanted.user, ports, wanted.canary)
                 given = [their_control.fileno(), write, their_setup.fileno(), *wanted.groups]
                 pidfd, ending = await serving.fork(request, given)
             finally:
@@ -155,10 +163,12 @@ class Zygote:
             undo.callback(kill, pidfd)
             doors += [undo.enter_context(s) for s in await _standing(setup)]
         postgres, egress = doors
-        folder = APP if self.level >= Level.CONTAINED else str(self._bundles / bundle)
+        own_root = self.level >= Level.CONTAINED
+        bundle, layer = shown
         return Confined(
             level=self.level,
-            folder=folder,
+            folder=APP if own_root else str(self._bundles / bundle),
+            layer=None if layer is None else PACKAGES if own_root else str(self._bundles / layer),
             pidfd=pidfd,
             ending=ending,
             control=control,
@@ -170,12 +180,13 @@ class Zygote:
     async def close(self) -> None:
         """Ends it, and every worker."""
         self._closed = True
+        await self.standby.close()
         for one in (*self._old, *([] if self._now is None else [self._now])):
             one.end()
             await one.gone()
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _identity(folder: Path) -> Identity:
     found = folder.stat()
     return found.st_dev, found.st_ino
 

@@ -28,9 +28,11 @@ WITH_ITS_ZYGOTE: Final = "it ended with its zygote"
 
 
 class Confinement(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted. `folder` is below the zygote's bundles; `environment` is seen by the zygote too: nothing secret."""
+    """What is wanted. `folder` and `layer` are below the zygote's bundles; `environment` is seen by the zygote too: nothing secret."""
 
     folder: Path
+    layer: Path | None = None
+    """Packages that it may import besides; to be read only, as the folder."""
     limits: Limits = Limits()
     user: int | None = None
     environment: dict[str, str] = {}
@@ -68,6 +70,7 @@ class Confined:
         *,
         level: Level,
         folder: str,
+        layer: str | None,
         pidfd: int,
         ending: Ending,
         control: socket.socket,
@@ -75,7 +78,7 @@ class Confined:
         postgres: socket.socket,
         egress: socket.socket,
     ) -> None:
-        self.level, self.folder, self.control, self.output = level, folder, control, output
+        self.level, self.folder, self.layer, self.control, self.output = level, folder, layer, control, output
         self.postgres, self.egress = postgres, egress
         self.postgres_port: int = postgres.getsockname()[1]
         self.egress_port: int = egress.getsockname()[1]

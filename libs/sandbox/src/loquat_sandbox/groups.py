@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
@@ -15,15 +16,17 @@ _ROOT: Final = Path("/sys/fs/cgroup")
 _PREFIX: Final = "loquat-"
 _KERNEL: Final = 32 << 20
 """Bytes beyond a worker's own: page tables, buffers of sockets, what it reads from disk."""
+_ENTRY: Final = {"v1": "tasks", "v2": "cgroup.procs"}
+"""For one's only thread the first is the same, and does not wait until every processor has been through the scheduler (5 to 15 ms). Version 2 has no such file."""
 
 
 class Group:
     """Of one worker."""
 
-    def __init__(self, folders: list[Path], events: Path) -> None:
-        self._folders, self._events = folders, events
-        self.entries: tuple[int, ...] = tuple(os.open(f / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for f in folders)
-        """What a process writes 0 to, to enter."""
+    def __init__(self, folders: list[Path], entry: str, events: Path, late: list[Path]) -> None:
+        self._folders, self._events, self._late = folders, events, late
+        self.entries: tuple[int, ...] = tuple(os.open(f / entry, os.O_WRONLY | os.O_CLOEXEC) for f in folders)
+        """What a process of one thread writes 0 to, to enter."""
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel ended a process of it for its memory."""
@@ -39,11 +42,9 @@ class Group:
         self.entries = ()
 
     def remove(self) -> None:
-        """Once it is empty. What the kernel does not let go yet, the next runner's start takes away."""
+        """Once it is empty. What the kernel does not let go yet (its zygote was killed, and the worker is about to end) goes when the next one is made."""
         self.entered()
-        for folder in self._folders:
-            with suppress(OSError):
-                folder.rmdir()
+        self._late += [folder for folder in self._folders if not _gone(folder)]
 
 
 class Groups:
@@ -51,6 +52,8 @@ class Groups:
 
     def __init__(self, kind: str, parents: Mapping[str, Path]) -> None:
         self.kind, self._parents, self._numbers = kind, parents, count(1)
+        self._late = list[Path]()
+        self._own = secrets.token_hex(4)  # another sandbox of this process counts from 1, too
 
     @classmethod
     def find(cls) -> Groups | str:
@@ -89,7 +92,8 @@ class Groups:
         Raises:
             OSError: the kernel refuses.
         """
-        name = f"{_PREFIX}{os.getpid()}-{_since('self')}-{next(self._numbers)}"
+        self._late[:] = [folder for folder in self._late if not _gone(folder)]
+        name = f"{_PREFIX}{os.getpid()}-{_since('self')}-{self._own}-{next(self._numbers)}"
         memory = limits.memory + limits.temporary + _KERNEL
         folders = list(dict.fromkeys(parent / name for parent in self._parents.values()))
         holder = self._parents["memory"] / name
@@ -108,12 +112,23 @@ class Groups:
                     _write(holder / "memory.memsw.limit_in_bytes", memory)
                 events = holder / "memory.oom_control"
             _write(self._parents["pids"] / name / "pids.max", limits.processes)
-            return Group(folders, events)
+            return Group(folders, _ENTRY[self.kind], events, self._late)
         except OSError:
             for folder in folders:
                 with suppress(OSError):
                     folder.rmdir()
             raise
+
+
+def _gone(folder: Path) -> bool:
+    """Whether a group was taken away, now or before."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _since(pid: str) -> str:

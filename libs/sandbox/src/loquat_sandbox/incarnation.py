@@ -19,6 +19,10 @@ FORK_LIMIT: Final = 10.0
 """Seconds until a process is there, and again until its walls stand; 0.01 is usual."""
 
 
+Identity = tuple[int, int]
+"""Which folder it is, whatever its name: device and inode."""
+
+
 class ZygoteLost(Exception):
     """There is no zygote, or it does not answer. The next `fork` starts another."""
 
@@ -32,10 +36,13 @@ class ConfinementFailed(Exception):
 
 
 class Incarnation:
-    """One zygote, from its start to its end. It ends at the first thing that is not as it should be, and its workers with it."""
+    """One zygote, from its start to its end. It ends at the first thing that is not as it should be, and its workers with it.
 
-    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket) -> None:
-        self._process, self._channel = process, channel
+    `shows`: the folder of bundles that its workers find.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket, shows: Identity) -> None:
+        self._process, self._channel, self.shows = process, channel, shows
         self._loop = asyncio.get_running_loop()
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Future[tuple[int, Ending]]] = {}
@@ -46,6 +53,7 @@ class Incarnation:
         self.begun: asyncio.Future[int] = self._loop.create_future()
         """The kernel's ABI of Landlock, once it serves."""
         self.lost = False
+        self.at_end: Callable[[], None] | None = None
         self._loop.add_reader(channel.fileno(), self._hear)
 
     async def ask(self, message: messages.Begin | messages.Fork, descriptors: Sequence[int] = ()) -> None:
@@ -91,8 +99,12 @@ class Incarnation:
 
     @property
     def age(self) -> float:
-        """Seconds since its start."""
+        """Seconds since it began to serve."""
         return self._loop.time() - self._since
+
+    def serve(self) -> None:
+        """From now on it is forked from."""
+        self._since = self._loop.time()
 
     def retire(self) -> None:
         """It ends after its last worker."""
@@ -165,6 +177,8 @@ class Incarnation:
         for ending in self._endings.values():
             ending.tell(None)
         self._endings.clear()
+        if self.at_end is not None:
+            self.at_end()
 
     async def gone(self) -> None:
         """Waits until it has ended."""

@@ -34,8 +34,8 @@ def abi() -> int:
         return 0
 
 
-def restrict(*, read: Iterable[str], write: Iterable[str], devices: Iterable[str], ports: Iterable[int]) -> None:
-    """Leaves to this process and its children: files below `read`, below `write`, devices to read and write, connections to `ports`.
+def restrict(*, read: Iterable[str], write: Iterable[str], devices: Iterable[str], ports: Iterable[int] | None) -> None:
+    """Leaves to this process and its children: files below `read`, below `write`, devices to read and write, connections to `ports` (None: to all).
 
     A path that is not there allows nothing. Needs PR_SET_NO_NEW_PRIVS.
     """
@@ -46,7 +46,8 @@ def restrict(*, read: Iterable[str], write: Iterable[str], devices: Iterable[str
         | (_TRUNCATE if version >= _WITH_TRUNCATE else 0)
         | (_IOCTL_DEV if version >= _WITH_IOCTL else 0)
     )
-    wanted = struct.pack("QQQ", files, _BIND_TCP | _CONNECT_TCP, _SCOPES)[: 24 if version >= _WITH_SCOPES else 16 if version >= TCP else 8]
+    network = _BIND_TCP | _CONNECT_TCP if ports is not None else 0
+    wanted = struct.pack("QQQ", files, network, _SCOPES)[: 24 if version >= _WITH_SCOPES else 16 if version >= TCP else 8]
     rules = kernel.call(
         "landlock_create_ruleset", ctypes.create_string_buffer(wanted, len(wanted)), ctypes.c_size_t(len(wanted)), ctypes.c_uint(0)
     )
@@ -60,7 +61,7 @@ def restrict(*, read: Iterable[str], write: Iterable[str], devices: Iterable[str
                 with suppress(FileNotFoundError):
                     _allow(rules, path, access)
         if version >= TCP:
-            for port in ports:
+            for port in ports or ():
                 _add(rules, _RULE_PORT, struct.pack("QQ", _CONNECT_TCP, port))
         kernel.call("landlock_restrict_self", ctypes.c_int(rules), ctypes.c_uint(0))
     finally:

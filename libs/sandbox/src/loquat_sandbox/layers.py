@@ -68,7 +68,7 @@ def raise_walls(plan: Plan, wanted: Fork, descriptors: list[int], parent: int | 
             network.raise_loopback()
             doors = [network.door(port) for port in _DOORS]
         with _layer("root directory"):
-            root.enter(wanted.bundle, wanted.limits, os.getuid() if wanted.user is None else wanted.user)
+            root.enter(wanted.bundle, wanted.layer, wanted.limits, os.getuid() if wanted.user is None else wanted.user)
     folder = root.APP if namespaces else f"{plan.bundles}/{wanted.bundle}"
     with _layer("limits"):
         limits.apply(wanted.limits, addresses=plan.addresses, own_user=wanted.user is not None)
@@ -76,7 +76,8 @@ def raise_walls(plan: Plan, wanted: Fork, descriptors: list[int], parent: int | 
         os.environ.update(wanted.environment)  # noqa: TID251
     _give_up_rights(wanted, parent)
     with _layer("landlock"):
-        _leave_files(plan, folder, namespaces, _DOORS if namespaces else wanted.doors or ())
+        shown = (folder,) if wanted.layer is None else (folder, f"{plan.bundles}/{wanted.layer}")
+        _leave_files(plan, shown, namespaces, _DOORS if namespaces else wanted.doors or ())
     with _layer("privacy"):
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         os.chdir(folder)
@@ -115,8 +116,8 @@ def _give_up_rights(wanted: Fork, parent: int | None) -> None:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _leave_files(plan: Plan, folder: str, namespaces: bool, ports: tuple[int, ...]) -> None:
+def _leave_files(plan: Plan, shown: tuple[str, ...], namespaces: bool, ports: tuple[int, ...]) -> None:
     if plan.landlock == 0:  # from level 2 on a root and a network of its own hold without it
         return
-    read = ("/",) if namespaces else (*plan.libraries, "/etc/hosts", folder)
+    read = ("/",) if namespaces else (*plan.libraries, "/etc/hosts", *shown)
     landlock.restrict(read=read, write=(root.TEMPORARY,) if namespaces else (), devices=root.DEVICES, ports=ports)

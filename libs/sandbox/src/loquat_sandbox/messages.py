@@ -43,6 +43,7 @@ class Fork(msgspec.Struct, tag="fork", frozen=True):
 
     id: int
     bundle: str
+    layer: str | None
     limits: Limits
     environment: dict[str, str]
     user: int | None

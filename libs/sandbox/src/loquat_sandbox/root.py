@@ -14,6 +14,8 @@ from loquat_sandbox import kernel
 from loquat_sandbox.limits import Limits
 
 APP: Final = "/app"
+PACKAGES: Final = "/packages"
+"""What it may import besides the platform's; empty for those that need nothing."""
 TEMPORARY: Final = "/tmp"  # noqa: S108  (a file system of the worker's own)
 _BUNDLES: Final = "/.bundles"
 _SYSTEM: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinfo", "/usr/share/ca-certificates")
@@ -56,7 +58,7 @@ def build(shown: Iterable[str], bundles: Path) -> None:
     Path(_PLACE, "etc").mkdir(exist_ok=True)
     for name, text in _FILES.items():
         Path(_PLACE + name).write_text(text, encoding="ascii")
-    for name in (APP, TEMPORARY, _BUNDLES):
+    for name in (APP, PACKAGES, TEMPORARY, _BUNDLES):
         Path(_PLACE + name).mkdir()
     kernel.bind_read_only(str(bundles), _PLACE + _BUNDLES)
     kernel.change_root(_PLACE)
@@ -86,10 +88,15 @@ def _show(path: str) -> None:
     return None
 
 
-def enter(bundle: str, limits: Limits, user: int) -> None:
-    """Puts one bundle at /app and an empty file system at /tmp, and takes the other bundles out of sight. In a mount namespace of the worker's own."""
-    kernel.mount(f"{_BUNDLES}/{bundle}", APP, None, kernel.MS_BIND)
-    kernel.mount("none", APP, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV)
+def enter(bundle: str, layer: str | None, limits: Limits, user: int) -> None:
+    """Puts one bundle at /app, its layer at /packages and an empty file system at /tmp, and takes all else that is below the bundles out of sight.
+
+    In a mount namespace of the worker's own. What is shown may be mapped to be run: a layer may hold modules that are machine code.
+    """
+    for shown, place in ((bundle, APP), (layer, PACKAGES)):
+        if shown is not None:
+            kernel.mount(f"{_BUNDLES}/{shown}", place, None, kernel.MS_BIND)
+            kernel.mount("none", place, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV)
     options = f"size={limits.temporary},nr_inodes={limits.temporary_files},mode=700,uid={user}"
     kernel.mount("tmpfs", TEMPORARY, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
     kernel.detach(_BUNDLES)

@@ -32,6 +32,7 @@ class Process(Protocol):
     level: Level
     pid: int
     folder: str
+    layer: str | None
     control: socket.socket
     output: io.FileIO
     postgres: socket.socket
@@ -109,12 +110,19 @@ class Sandbox:
         if self._zygote is not None:
             await self._zygote.start()
 
+    async def keep_standby(self) -> None:
+        """Keeps a second zygote for the end of the first, for ever; at level 0 there is none to keep."""
+        if self._zygote is not None:
+            await self._zygote.standby.run()
+
     def user_of(self, project: str) -> int | None:
         """The user of a project that has a worker now; None: there are no such users here, or no worker."""
         return self._users.of(project) if self._users is not None else None
 
-    async def run(self, project: str, folder: Path, limits: Limits, environment: Mapping[str, str] | None = None) -> Process:
-        """A worker in which no code of a bot has run yet. Nothing in `environment` is secret.
+    async def run(
+        self, project: str, folder: Path, limits: Limits, environment: Mapping[str, str] | None = None, *, layer: Path | None = None
+    ) -> Process:
+        """A worker in which no code of a bot has run yet; `layer` holds what it may import besides. Nothing in `environment` is secret.
 
         Raises:
             ConfinementFailed: a wall does not stand.
@@ -125,16 +133,16 @@ class Sandbox:
         home = root.TEMPORARY if self.level >= Level.CONTAINED else "/nonexistent"
         given = {**_ENVIRONMENT, "HOME": home, **(environment or {})}
         if self._zygote is None:
-            return await self._spawn(project, folder, limits, given)
-        return await self.confine(project, Confinement(folder=folder, limits=limits, environment=given))
+            return await self._spawn(project, folder, layer, limits, given)
+        return await self.confine(project, Confinement(folder=folder, layer=layer, limits=limits, environment=given))
 
-    async def _spawn(self, project: str, folder: Path, limits: Limits, environment: Mapping[str, str]) -> Process:
+    async def _spawn(self, project: str, folder: Path, layer: Path | None, limits: Limits, environment: Mapping[str, str]) -> Process:
         if self._users is None:
-            return await spawn(_MODULE, folder, limits, environment)
+            return await spawn(_MODULE, folder, layer, limits, environment)
         with ExitStack() as undo:
             user = self._users.take(project)
             undo.callback(self._users.give, project)
-            made = await spawn(_MODULE, folder, limits, environment, user)
+            made = await spawn(_MODULE, folder, layer, limits, environment, user)
             made.left = undo.pop_all().close
             return made
 

@@ -27,10 +27,15 @@ class Spawned:
     level = Level.NONE
 
     def __init__(
-        self, process: asyncio.subprocess.Process, folder: str, control: socket.socket, output: io.FileIO, doors: list[socket.socket]
+        self,
+        process: asyncio.subprocess.Process,
+        shown: tuple[str, str | None],
+        control: socket.socket,
+        output: io.FileIO,
+        doors: list[socket.socket],
     ) -> None:
         self._process = process
-        self.folder, self.control, self.output = folder, control, output
+        (self.folder, self.layer), self.control, self.output = shown, control, output
         self.postgres, self.egress = doors
         self.postgres_port: int = self.postgres.getsockname()[1]
         self.egress_port: int = self.egress.getsockname()[1]
@@ -88,7 +93,9 @@ def readable() -> bool:
     return all(path.stat().st_mode & stat.S_IXOTH for path in (program, *program.parents))
 
 
-async def spawn(module: str, folder: Path, wanted: Limits, environment: Mapping[str, str], user: int | None = None) -> Spawned:
+async def spawn(
+    module: str, folder: Path, layer: Path | None, wanted: Limits, environment: Mapping[str, str], user: int | None = None
+) -> Spawned:
     """Starts `python -m module FD`, as `user` if there is one.
 
     Raises:
@@ -121,7 +128,7 @@ async def spawn(module: str, folder: Path, wanted: Limits, environment: Mapping[
         os.close(write)
     ours.setblocking(False)
     os.set_blocking(read, False)
-    return Spawned(process, str(folder), ours, output, doors)
+    return Spawned(process, (str(folder), str(layer) if layer is not None else None), ours, output, doors)
 
 
 def _before_exec(wanted: Limits, user: int | None) -> Callable[[], None]:

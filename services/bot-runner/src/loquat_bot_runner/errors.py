@@ -36,8 +36,16 @@ class Superseded(CallFailed):
     """Another run was first: begin again."""
 
 
+class Unsaid(Exception):
+    """What a bot wants to say at once is not said; the text is for its author. The call goes on."""
+
+
 class ProjectDatabaseAway(CallFailed):
     """The bot could not reach its own database: the platform's fault."""
+
+
+class DatabaseLost(CallFailed):
+    """The bot says that it could not reach its own database, and its door knows nothing of it: the bot may have seen to that itself."""
 
 
 class DoesNotStart(CallFailed):
@@ -46,3 +54,7 @@ class DoesNotStart(CallFailed):
 
 class SlowStart(DoesNotStart):
     """The version was not loaded in time. The machine may be busy, so it is tried again without waiting for a deployment."""
+
+
+class PackagesRefused(SlowStart):
+    """What the version's lock names cannot be installed. What an index has may change, so it is tried again."""

@@ -47,6 +47,8 @@ class Begun:
     """Of a bot that gathers bursts: how long ago this message came, and which messages came after it."""
     holder: dict[str, Any] | None = None
     """Who holds the conversation of an event that is over."""
+    unsaid: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What a run that was cut off has said before its end, and nobody has published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,15 @@ class Failed:
     status: Literal["failed", "done", "superseded"]
     outbox: list[dict[str, Any]]
     holder: dict[str, Any] | None = None
+    unsaid: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What `say_now` answered: `outbox` holds all that is to be published of the run."""
+
+    status: Literal["said", "superseded", "held"]
+    outbox: list[dict[str, Any]]
 
 
 class Runs(Protocol):
@@ -110,6 +121,14 @@ class Runs(Protocol):
         """Their outbox is published."""
         ...
 
+    async def say(self, project: ProjectListed, event: UUID, version: int, answered: UUID, place: int, reply: dict[str, Any]) -> Spoken:
+        """Makes true what the run of an event says before its end: once at each place in answer to an event."""
+        ...
+
+    async def clear_said(self, project: ProjectListed, messages: list[UUID]) -> None:
+        """These messages are published."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -143,6 +162,25 @@ class Loads(Protocol):
         ...
 
 
+class Voice(Protocol):
+    """What one call says before it ends, and that it writes."""
+
+    said: int
+    """How much of it is durable."""
+
+    async def say(self, answered: UUID, place: int, reply: dict[str, Any]) -> None:
+        """Durable when it returns. `answered` and `place` (from 1) make its id.
+
+        Raises:
+            Superseded: begin again; Unsaid: it is not said.
+        """
+        ...
+
+    async def typing(self) -> None:
+        """Shows the contact that an answer is being written."""
+        ...
+
+
 class Bots(Protocol):
     """Runs bot code."""
 
@@ -154,8 +192,12 @@ class Bots(Protocol):
         """Whether a version in use may want texts that follow each other in one call: likewise."""
         ...
 
-    async def call(self, task: Task) -> dict[str, Any]:
-        """The checked result, and beside it `queries`: how many statements the handler ran.
+    def takes_back(self, project: str) -> bool:
+        """Whether a version in use may want to know that a conversation is its own again: likewise."""
+        ...
+
+    async def call(self, task: Task, voice: Voice | None = None) -> dict[str, Any]:
+        """The checked result, and beside it `queries`: how many statements the handler ran. Without a `voice` it says nothing before its end.
 
         Raises:
             CallFailed: one of `errors`.

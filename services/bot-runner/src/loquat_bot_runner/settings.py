@@ -6,7 +6,19 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from loquat_common.settings import ServiceSettings
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from loquat_bot_runner.domain.limits import LEAST, MOST, BotLimits, within
+
+_REACHABLE = BotLimits(
+    call_seconds=60,
+    processor_seconds=30,
+    output_bytes=256 << 10,
+    memory_bytes=1 << 30,
+    disk_bytes=64 << 20,
+    open_files=256,
+    threads=128,
+)
 
 
 class Settings(ServiceSettings):
@@ -15,15 +27,25 @@ class Settings(ServiceSettings):
     bundles: Path = Field(default=Path("/var/lib/loquat/bundles"), description="folder for unpacked bot versions; may be lost at any time")
     workers: int = Field(default=100, ge=1, le=10_000, description="bot processes at once; the longest-resting one makes room")
     worker_idle: float = Field(default=600, gt=0, description="seconds after which an idle bot process ends")
-    call_limit: float = Field(default=10, gt=0, le=300, description="seconds a handler may take")
-    worker_memory: int = Field(default=256 << 20, ge=64 << 20, description="bytes of data a bot process may have")
+    bot_plan: BotLimits = Field(
+        default=BotLimits(), description='what a bot may take where its project chose nothing, JSON such as {"call_seconds": 20}'
+    )
+    bot_most: BotLimits = Field(
+        default=_REACHABLE, description="how far a project can raise what its bot may take, JSON as that of the plan"
+    )
     runs_days: int = Field(default=30, ge=1, le=3650, description="days that runs and lines of bots' logs are kept")
     project_connections: int = Field(default=40, ge=2, le=1000, description="connections to project databases at most")
     bot_connections: int = Field(default=200, ge=1, le=10_000, description="connections of all bots to their databases at most")
     own_networks: list[str] = Field(
         default_factory=list[str], description="public addresses and networks of the platform itself, JSON: bots' egress never leads there"
     )
-    call_processor: float = Field(default=5, gt=0, le=300, description="seconds of processor time that a bot may use for one call")
+    bot_index: SecretStr | None = Field(
+        default=None,
+        description="URL of the package index for bots' extra packages; what pip is configured with on this machine unless set",
+    )
+    previews_at_once: int = Field(
+        default=4, ge=1, le=100, description="bots that are tried out at the same time, each in a process of its own"
+    )
     min_isolation: int = Field(
         default=2, ge=0, le=3, description="isolation level below which no bot is run; outside of production 0 unless it is set"
     )
@@ -44,6 +66,12 @@ class Settings(ServiceSettings):
         for one in given:
             ip_network(one, strict=False)
         return given
+
+    @model_validator(mode="after")
+    def _plan_within_bounds(self) -> Settings:
+        within("LOQUAT_BOT_MOST", self.bot_most, LEAST, MOST)
+        within("LOQUAT_BOT_PLAN", self.bot_plan, LEAST, self.bot_most)
+        return self
 
     @model_validator(mode="after")
     def _no_level_by_oversight(self) -> Settings:

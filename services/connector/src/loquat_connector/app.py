@@ -19,16 +19,19 @@ from loquat_events.catalog import ACCOUNTS, DIRECTORY, OUTBOX, PROJECTS, RECEIPT
 
 from loquat_connector.adapters.accounts import Accounts
 from loquat_connector.adapters.graph import Graph
+from loquat_connector.adapters.media import MediaFiles
 from loquat_connector.adapters.numbers import Numbers
 from loquat_connector.adapters.people import ForgottenSends
 from loquat_connector.adapters.queue import SendQueue
 from loquat_connector.adapters.routes import Teller
 from loquat_connector.adapters.sender import Sender
+from loquat_connector.adapters.typing import Typing
 from loquat_connector.domain.pacing import Pacing
 from loquat_connector.handlers.leaving import Leaving
 from loquat_connector.handlers.messages import Messages
 from loquat_connector.handlers.people import People
 from loquat_connector.http.api import NumberApi
+from loquat_connector.http.media import MediaApi
 from loquat_connector.http.people import PeopleApi
 from loquat_connector.settings import Settings
 
@@ -72,7 +75,9 @@ async def serve(settings: Settings) -> None:
         def gone(project: str, at: datetime) -> bool:
             return projects.is_gone(project, at, datetime.now(UTC))
 
-        messages = Messages(gone, queue, numbers, accounts, failpoints, sender.wake, teller.wake)
+        typing = Typing(numbers, graph, lambda: datetime.now(UTC))
+        life.on_stop("typing", typing.stop)
+        messages = Messages(gone, queue, numbers, accounts, failpoints, sender.wake, teller.wake, typing.begin)
         service.follow(life, "messages", bus.subscribe("connector", [OUTBOX, RECEIPTS, UNROUTED, ACCOUNTS], messages.handle))
         sends = ForgottenSends(service.pool)
         people = People(sends, failpoints, teller.wake)
@@ -80,6 +85,9 @@ async def serve(settings: Settings) -> None:
         api = NumberApi(numbers, accounts, settings.moving_rest, changed, internal_auth(Verifier(settings.trusted_keys, "connector")))
         DeadLetterApi(letters).add_to(api.api)
         PeopleApi(sends, teller.wake).add_to(api.api)
+        files = MediaFiles(settings.graph_url, settings.graph_version)
+        await life.enter("media client", files.start, files.stop)
+        MediaApi(numbers, files).add_to(api.api)
         server = Server(api.api.app(), settings.http_host, settings.http_port)
         await life.enter("http", server.start, server.stop)
         await service.ready(life)

@@ -14,6 +14,7 @@ from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
 from loquat_common.http import internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
+from loquat_common.retention import Retention
 from loquat_common.service import Service
 from loquat_common.tokens import Verifier
 from loquat_events.catalog import CONTACTS, DIRECTORY, INBOX, OUTBOX, RECEIPTS
@@ -57,6 +58,7 @@ async def serve(settings: Settings) -> None:
         service.follow(life, "contacts", bus.subscribe("conversation-log-contacts", [CONTACTS], contacts.handle))
         life.spawn("returns", returns.run())
         life.spawn("departures", departures.run())
+        life.spawn("retention", Retention(orders.sweep).run())
         api = RecordApi(Queries(pools), directory, internal_auth(Verifier(settings.trusted_keys, "conversation-log")))
         OrdersApi(orders, Queries(pools), directory).add_to(api.api)
         DeadLetterApi(DeadLetters(service.pool)).add_to(api.api)

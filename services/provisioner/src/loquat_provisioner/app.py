@@ -22,10 +22,12 @@ from loquat_provisioner.adapters.backups import BackupStore
 from loquat_provisioner.adapters.databases import ProjectDatabases, connector
 from loquat_provisioner.adapters.dumps import Programs
 from loquat_provisioner.adapters.limits import LimitsStore
+from loquat_provisioner.adapters.previews import PreviewStore
 from loquat_provisioner.adapters.reaper import Reaper
 from loquat_provisioner.adapters.reservations import Reservations
 from loquat_provisioner.adapters.starter import StarterBot
 from loquat_provisioner.adapters.store import Store
+from loquat_provisioner.adapters.throwaway import Clearing
 from loquat_provisioner.handlers.backups import Backups
 from loquat_provisioner.handlers.commands import Commands
 from loquat_provisioner.handlers.facts import Facts
@@ -36,6 +38,7 @@ from loquat_provisioner.http.dumps import Dumps, Turns
 from loquat_provisioner.http.ownership import Ownership
 from loquat_provisioner.http.pace import Pace
 from loquat_provisioner.http.places import Places, Sayings
+from loquat_provisioner.http.previews import Previews
 from loquat_provisioner.http.uploads import Uploads
 from loquat_provisioner.settings import Settings
 
@@ -78,6 +81,7 @@ async def serve(settings: Settings) -> None:
             Dumps(places, programs, turns, Pace()),
             Uploads(places, chosen, programs, turns, Pace()),
             Keeping(places, kept, Reservations(service.pool), sayings, settings.backups_kept),
+            _previews(life, service, settings, places, failpoints),
             DeadLetterApi(DeadLetters(service.pool)),
         ):
             part.add_to(api.api)
@@ -85,3 +89,15 @@ async def serve(settings: Settings) -> None:
         await life.enter("http", server.start, server.stop)
         await service.ready(life)
         await life.until_signalled()
+
+
+def _previews(life: Lifecycle, service: Service, settings: Settings, places: Places, failpoints: Failpoints) -> Previews:
+    """Throw-away copies, and what drops them."""
+    clusters = {name: ProjectDatabases(connector(address)) for name, address in settings.tenant_clusters.items()}
+    for name, databases in clusters.items():
+        life.on_stop(f"copies on cluster {name}", databases.close)
+    ring = KeyRing.from_json(settings.key_ring or "")
+    rows = PreviewStore(service.pool, ring, most=settings.preview_copies, idle=settings.preview_idle)
+    clearing = Clearing(rows, clusters, failpoints)
+    life.spawn("previews that are over", clearing.run())
+    return Previews(places, rows, clusters, clearing, failpoints, settings.preview_size)

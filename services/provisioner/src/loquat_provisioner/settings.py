@@ -37,6 +37,13 @@ class Settings(ServiceSettings):
     backups_kept: int = Field(
         default=5, ge=1, le=100, description="backups of a project that are kept; the oldest goes when another is taken"
     )
+    preview_copies: int = Field(
+        default=20, ge=1, le=500, description="throw-away copies of databases, for previews of bots, at the same time"
+    )
+    preview_size: int = Field(
+        default=256 << 20, ge=16 << 20, description="bytes of a project's database that is still copied for a preview"
+    )
+    preview_idle: float = Field(default=900, gt=0, le=7200, description="seconds after which a preview's copy that nobody uses is dropped")
     most_size: int = Field(default=10 << 30, ge=16 << 20, description="bytes to which an owner may raise a project's size")
     most_connections: int = Field(default=10, ge=6, le=25, description="connections to which an owner may raise one login's limit")
     most_statement_seconds: int = Field(default=300, ge=30, description="seconds to which an owner may raise the age of a statement")

@@ -21,6 +21,7 @@ from loquat_common.directory import Directory
 from loquat_common.failpoints import Failpoints
 from loquat_common.http import Api, internal_auth
 from loquat_common.lifecycle import Lifecycle, Server
+from loquat_common.retention import Retention
 from loquat_common.service import Service
 from loquat_common.tokens import Signer, Verifier
 from loquat_events.catalog import DIRECTORY, PROJECTS
@@ -35,6 +36,7 @@ from loquat_schema_manager.adapters.exports import Exports
 from loquat_schema_manager.adapters.followed import FollowedRows
 from loquat_schema_manager.adapters.following import Follower
 from loquat_schema_manager.adapters.history import History
+from loquat_schema_manager.adapters.holder import Holder
 from loquat_schema_manager.adapters.imports import Imports
 from loquat_schema_manager.adapters.records import Records
 from loquat_schema_manager.adapters.rows import Rows
@@ -124,7 +126,9 @@ def _data(
     life: Lifecycle, service: Service, settings: Settings, bus: Bus, editors: Editors, open_database: Open, told: TableChanges
 ) -> Sequence[Part]:
     """What owners and agents do with tables and rows, and the loops that tell of it."""
-    records = Records(service.pool)
+    holder = Holder(settings.platform_dsn.get_secret_value())
+    life.spawn("holder of change sets", holder.run())
+    records = Records(service.pool, lambda: holder.key)
     announcements = Announcements(records, bus)
     changes = ChangeSets(editors, records, announcements.wake, failpoints=Failpoints(settings.failpoints_dir))
     life.spawn("change sets", announcements.run(changes))
@@ -155,4 +159,5 @@ def _followed(
     service.follow(life, "followings", bus.subscribe("schema-manager", [PROJECTS], followings.handle))
     life.spawn("followings", followings.run())
     life.spawn("departures", Departures(directory, rows.projects, rows.forget).run())
+    life.spawn("retention", Retention(rows.sweep).run())
     return FollowingsApi(rows), DeadLetterApi(DeadLetters(service.pool))

@@ -351,3 +351,22 @@ async def test_the_loop_begins_with_what_its_process_left_behind_and_wakes_when_
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_was_followed_long_ago_goes_and_that_a_person_was_erased_stays_known(links: Links) -> None:
+    a, b, c = [await links.person(name) for name in ("491", "492", "493")]
+    await links.table("notes")
+    await links.bot.execute("INSERT INTO notes (who) VALUES ($1), ($2)", a, c)
+    told = uuid4()
+    merge, erase = await links.merge(a, b, key=told), await links.erase(c)
+    await links.work()
+    assert await links.rows.sweep() == 0
+    await links.pool.execute("UPDATE followings SET ended_at = now() - interval '91 days'")
+    while await links.rows.sweep():
+        continue
+    assert await links.rows.show(links.project.project_id, merge) is None
+    assert await links.shown(erase) == Followed("done", None, ())
+    again = ContactMerged(project_id=links.project.project_id, order_id=merge, contact_id=a, into=b, epoch=1, actor="anna", at=NOW)
+    await links.hear(again, told)
+    await links.work()
+    assert await links.states(merge) == {"notes": ("done", 0)}, "heard again, it finds nothing to do"

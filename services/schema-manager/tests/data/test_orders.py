@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from loquat_schema_manager.adapters.holder import Holder
 
 from tests.changing import Workshop, control, open_workshop
+from tests.system.world import until
 from tests.tenants import Project
 
 if TYPE_CHECKING:
@@ -89,6 +91,31 @@ async def test_an_order_whose_process_died_finds_the_truth_when_it_comes_again(s
     assert await order(shop, CREATE) == (200, made)
     states = [r["state"] for r in await shop.pool.fetch("SELECT state FROM change_sets ORDER BY created_at")]
     assert states == (["applied"] if point == "changes.committed" else ["failed", "applied"])
+
+
+async def test_an_order_whose_process_is_known_to_be_gone_is_done_anew_at_once(
+    project: Project, platform: Platform, tmp_path: Path
+) -> None:
+    holder = Holder(platform.dsn("schema-manager"))
+    living = asyncio.create_task(holder.run())
+
+    async def lives() -> bool:
+        return holder.key is not None
+
+    await until(lives, "the process shows that it lives", 5)
+    async with open_workshop(project, await control(platform), points=tmp_path, holder=lambda: holder.key) as shop:
+        (tmp_path / "changes.done").write_text("raise")
+        assert (await order(shop, CREATE))[0] == 500
+        status, problem = await order(shop, CREATE)
+        assert (status, problem["code"]) == (409, "under_way"), "whoever began it may still be at work"
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+
+        async def done() -> bool:
+            return (await order(shop, CREATE))[0] == 200
+
+        await until(done, "the server has seen that its client is gone", 5)
+        assert [r["state"] for r in await shop.pool.fetch("SELECT state FROM change_sets ORDER BY created_at")] == ["failed", "applied"]
 
 
 async def test_a_first_attempt_that_was_given_up_does_not_take_effect_beside_the_second(shop: Workshop) -> None:

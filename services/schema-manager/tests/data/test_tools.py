@@ -58,6 +58,20 @@ async def test_a_table_is_made_filled_asked_and_dropped_by_tools_alone(tools: De
     await tools.bad("POST", "/tools/describe_table", {"table": "books"}, status=404, code="not_found")
 
 
+async def test_numbers_of_inserted_rows_stay_as_they_were_written_by_rest_and_by_mcp(tools: Desk) -> None:
+    columns = [{"name": "price", "type": "numeric(40,20)"}, {"name": "extra", "type": "jsonb"}]
+    await call(tools, "create_table", name="exact", id="none", columns=columns)
+    price, extra = "12345678901234567890.12345678901234567890", '{"n": 123456789012345678901234567890, "x": [1, 1.10]}'
+    arguments = b'{"table": "exact", "rows": [{"price": %s, "extra": %s}]}' % (price.encode(), extra.encode())
+    assert (await tools.ask("POST", "/tools/insert_rows", raw=arguments)).status == 200
+    asked = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "insert_rows", "arguments": %s}}' % arguments
+    headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-11-25", "Content-Type": "application/json"}
+    async with tools.http.post(tools.base.removesuffix("/database") + "/mcp", data=asked, headers=headers) as response:
+        assert (await response.json())["result"]["isError"] is False
+    page = await tools.ask("POST", "/tools/query_table", {"table": "exact"})
+    assert (page.body.decode().count(f'"{price}"'), page.body.decode().count(extra)) == (2, 2)
+
+
 async def test_what_was_changed_is_said_for_the_audit_record_and_what_was_not_is_not(tools: Desk) -> None:
     said = [
         (await tools.ask("POST", f"/tools/{tool}", arguments)).headers.get(AUDITED)

@@ -113,3 +113,67 @@ async def test_a_question_is_forgotten_when_its_conversation_is_closed(desk: Des
     await begin(desk, ended)
     await desk.commit(ended, 1, {"replies": [], "end": True})
     assert await (await project.root()).fetchval("SELECT count(*) FROM loquat.asks") == 0
+
+
+async def told(desk: Desk, event: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the index is told after an event; it knows then."""
+    arm: list[dict[str, Any]] = await desk.runner.fetchval("SELECT loquat.timed_of($1, 'done') -> 'arm'", UUID(event["id"])) or []
+    await desk.runner.execute("SELECT loquat.timers_armed($1)", arm)
+    return arm
+
+
+async def fire(desk: Desk, timer: dict[str, Any]) -> tuple[dict[str, Any], asyncpg.Record, Any]:
+    event = {"id": timer["event_id"], "kind": "timer", "conversation_id": timer["conversation_id"]}
+    begun = await begin(desk, event)
+    return event, begun, await desk.runner.fetchval("SELECT loquat.timed_of($1, 'run') #> '{fired,data}'", UUID(event["id"]))
+
+
+async def test_a_bot_is_called_once_when_its_conversation_is_handed_back_and_not_when_the_time_of_that_hold_comes(
+    desk: Desk, project: Project
+) -> None:
+    taken, back, again = order("user_id:u1"), order("user_id:u1"), order("user_id:u1")
+    await begin(desk, taken)
+    await desk.commit(taken, 0, HOLD)
+    (lapse,) = await told(desk, taken)
+    assert lapse["name"] == "loquat:handback"
+    await begin(desk, back)
+    await desk.commit(back, 1, {"replies": [], "hold": {"kind": "bot"}})
+    (now,) = await told(desk, back)
+    assert (now["timer_id"], now["due_at"] < lapse["due_at"]) == (lapse["timer_id"], True)
+    assert (await fire(desk, lapse))[1]["todo"] == "held", "it was moved"
+    event, begun, data = await fire(desk, now)
+    assert (begun["todo"], data) == ("run", {"held_by": "person", "lapsed": False})
+    assert (await desk.commit(event, begun["version"], {"replies": []}))["status"] == "committed"
+    await begin(desk, again)
+    await desk.commit(again, 3, {"replies": [], "hold": {"kind": "bot"}})
+    assert (await told(desk, again), [c["holder"] for c in await held(project)]) == ([], ["bot"]), "it was the bot's already"
+
+
+async def test_a_bot_is_called_when_the_time_of_a_hold_is_over_unless_somebody_holds_on(desk: Desk, project: Project) -> None:
+    helps, taken = message("user_id:u1"), order("user_id:u1")
+    await begin(desk, helps)
+    await desk.commit(helps, 0, {"replies": [], "hold": {"seconds": 600}})
+    (lapse,) = await told(desk, helps)
+    await (await project.root()).execute("UPDATE public.conversations SET held_until = now() - interval '1 second'")
+    event, begun, data = await fire(desk, lapse)
+    assert (begun["todo"], data) == ("run", {"held_by": "people", "lapsed": True})
+    await desk.commit(event, begun["version"], {"replies": [], "hold": {"seconds": 600}})
+    (lapse,) = await told(desk, event)
+    await begin(desk, taken)
+    await desk.commit(taken, 2, {"replies": [], "hold": {"kind": "person", "who": "anna"}})
+    (off,) = await told(desk, taken)
+    assert (off["timer_id"], off["due_at"]) == (lapse["timer_id"], None)
+
+
+async def test_a_result_has_at_most_128_levels_whoever_hands_it_in(desk: Desk, project: Project) -> None:
+    event, bot = message("user_id:u1"), await project.login("bot")
+    begun = await begin(desk, event)
+
+    def noted(levels: int) -> str:
+        return '{"replies": [], "contact": {"attributes": {"x": %s}}}' % ("[" * levels + "1" + "]" * levels)
+
+    for levels in (126, 5000):
+        with pytest.raises(asyncpg.PostgresError, match="the result has more than 128 levels"):
+            await bot.execute("SELECT loquat.record_result($1, $2, $3::text::jsonb)", UUID(event["id"]), begun["version"], noted(levels))
+    await bot.execute("SELECT loquat.record_result($1, $2, $3::text::jsonb)", UUID(event["id"]), begun["version"], noted(125))
+    assert (await desk.commit(event))["status"] == "committed"

@@ -68,6 +68,7 @@ async def test_each_function_has_exactly_the_callers_that_the_design_names(proje
         "name_bot": {"loquat_provisioner"},
         **{name: {runner} for name in ("context_of", "configure", "unconfigure", "configuration", "secrets_changed")},
         **{name: {runner} for name in ("timed_of", "timers_armed", "clear_sends")},
+        **{name: {runner} for name in ("say_now", "unsaid", "clear_said")},
         **{name: {runner} for name in ("begin_event", "following", "fail_event", "ask_of", "holder_of", "settings", "change_settings")},
         **{name: {runner} for name in ("sync_automations", "automations", "turn_automation", "automation_history")},
         **{name: {owner} for name in ("memory_get", "memory_set", "memory_increment", "memory_delete")},

@@ -19,7 +19,7 @@ Ctrl-C stops all of it in order, Ctrl-C twice at once."""
 _STATUS: Final = "Show services, lag, deferred events and databases."
 _SAY: Final = "Send a message as a contact through the simulator and print the replies."
 _GROUPS: Final = {
-    "project": ("Projects: each has its own bot, numbers and database.", ("create", "list")),
+    "project": ("Projects: each has its own bot, numbers and database.", ("create", "list", "show", "retry", "delete")),
     "number": ("WhatsApp numbers of projects.", ("connect", "list")),
     "bot": (
         "Bots: make, check and test them here; save them as drafts and versions, deploy them to projects, and see what they do.",
@@ -27,11 +27,15 @@ _GROUPS: Final = {
             "init",
             "check",
             "test",
+            "lock",
             "run",
+            "preview",
             "deploy",
             "rollback",
             "promote",
             "stop",
+            "pause",
+            "resume",
             "testers",
             "versions",
             "diff",
@@ -41,6 +45,9 @@ _GROUPS: Final = {
             "runs",
         ),
     ),
+    "bot config": ("The bot's configuration: what its owner sets without a deployment.", ("list", "get", "set", "unset")),
+    "bot secrets": ("Secrets of the bot: set and replaced, never shown.", ("list", "set", "unset")),
+    "bot schedules": ("Schedules that the deployed bot declares.", ("list", "on", "off", "run", "history")),
     "cluster": ("PostgreSQL clusters of an installation in production.", ("upgrade",)),
     "dead": (
         "Dead letters: events that were given up after several tries, and are kept.",
@@ -52,14 +59,16 @@ _GROUPS: Final = {
 _HELP: Final = ("--help", "-h")
 _ELSEWHERE: Final = {
     "bot": {
-        **dict.fromkeys(("deploy", "rollback", "promote", "stop", "testers"), "botdeploy"),
+        **dict.fromkeys(("deploy", "rollback", "promote", "stop", "pause", "resume", "testers"), "botdeploy"),
         **dict.fromkeys(("versions", "diff"), "botversions"),
         **dict.fromkeys(("push", "pull"), "botdraft"),
         "run": "botrun",
+        "preview": "botpreview",
+        "lock": "botlock",
         **dict.fromkeys(("logs", "runs"), "botlogs"),
     }
 }
-"""Commands of a group that stand in a module of their own: one is loaded for its help."""
+"""Commands of a group that stand in a module of their own: one is loaded for its help. A group within another is a module."""
 
 
 def build(words: Sequence[str] = ()) -> App:
@@ -72,12 +81,15 @@ def build(words: Sequence[str] = ()) -> App:
     )
     for name, text in (("up", _UP), ("status", _STATUS), ("say", _SAY)):
         app.command(f"{_COMMANDS}.{name}:{name}", name=name, help=text)
-    for name, (text, commands) in _GROUPS.items():
-        group = App(name=name, help=text)
+    groups = dict[str, App]()
+    for path, (text, commands) in _GROUPS.items():
+        above, _, name = path.rpartition(" ")
+        group = groups[path] = App(name=name, help=text)
         for command in commands:  # their help is their docstring: the module is loaded for it
-            module = _ELSEWHERE.get(name, {}).get(command, name)
+            module = _ELSEWHERE.get(path, {}).get(command, path.replace(" ", ""))
             group.command(f"{_COMMANDS}.{module}:{command}_{name}", name=command)
-        if list(words[:1]) == [name] and set(words[1:]) <= set(_HELP):
+        parts = path.split()
+        if list(words[: len(parts)]) == parts and set(words[len(parts) :]) <= set(_HELP):
             group.resolved_commands()
-        app.command(group)
+        groups.get(above, app).command(group)
     return app

@@ -30,6 +30,21 @@ class NoContact(Trouble):
     """There is no such contact."""
 
 
+class NoName(Trouble):
+    """That is no name of a key, a secret or a schedule."""
+
+
+def place(name: str, what: str) -> str:
+    """A name as a part of a path.
+
+    Raises:
+        NoName: no path can lead there.
+    """
+    if not name or name in {".", ".."}:
+        raise NoName(f"{name!r} is no name of {what}")
+    return quote(name, safe="")
+
+
 @dataclass(frozen=True, slots=True)
 class BotApi:
     """The bot of one project."""
@@ -47,7 +62,7 @@ class BotApi:
 
     async def get(self, path: str, query: dict[str, str | int] | None = None) -> Any:
         """A question."""
-        return await self.rest.get(self._at(path), query)
+        return await self.rest.get(self._at(path), query, patience=_PATIENCE)
 
     async def post(self, path: str, body: object) -> Any:
         """A wish."""
@@ -55,7 +70,15 @@ class BotApi:
 
     async def put(self, path: str, body: object, headers: dict[str, str] | None = None) -> Any:
         """What is to be there."""
-        return await self.rest.put(self._at(path), body, headers=headers)
+        return await self.rest.put(self._at(path), body, headers=headers, patience=_PATIENCE)
+
+    async def patch(self, path: str, body: object) -> Any:
+        """What is to be otherwise."""
+        return await self.rest.patch(self._at(path), body, patience=_PATIENCE)
+
+    async def delete(self, path: str) -> None:
+        """What is to go."""
+        await self.rest.delete(self._at(path))
 
     async def version(self, given: str) -> str:
         """The whole name of a version, by its beginning.

@@ -29,8 +29,15 @@ _ONE_MACHINE: Final = {
     "io_method": "sync",  # three processes fewer in each cluster; worth it where reads come from memory
 }
 _PLATFORM: Final = {**_ONE_MACHINE, "max_connections": "100", "jit": "off"}
-_TENANTS: Final = {**_ONE_MACHINE, "max_connections": "120"}
+_TENANTS: Final = {**_ONE_MACHINE, "max_connections": "160"}
 """What one machine needs less of than `cluster.conf` says: its lock table alone took 80 MB with 300 connections."""
+CONNECTIONS: Final = {
+    "bot-runner": {"LOQUAT_PROJECT_CONNECTIONS": "20", "LOQUAT_BOT_CONNECTIONS": "50"},
+    "conversation-log": {"LOQUAT_PROJECT_CONNECTIONS": "15"},
+    "schema-manager": {"LOQUAT_EDITOR_CONNECTIONS": "10"},
+}
+"""What services open there at most. The platform's own are as many as are reserved for it, a few of others included; what resting ones of
+these held besides would be lacking to bots, which have no reserve: with 40 each, 50 projects at work left bots none at all."""
 
 
 def platform_cluster(home: Path, port: int, *, durable: bool) -> Cluster:

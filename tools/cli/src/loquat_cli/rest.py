@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from loquat_cli.errors import Trouble
 
 _LIMIT: Final = 30.0  # seconds for an answer, beside what a long poll waits
-_REFUSED: Final = 400
+_REFUSED, _BUSY, _SERVER = 400, 429, 500
 MOST: Final = 200
 """Items of a page at most."""
 
@@ -45,12 +45,17 @@ def _explained(more: Mapping[str, Any], sentence: str) -> Iterator[str]:
         yield from (f"    {line}" for line in str(found.get("trace") or "").splitlines())
         if found.get("advice"):
             yield f"  {found['advice']}"
-    if "reasons" in more and more.get("advice"):
+    if more.get("advice") and "flaws" not in more:
         yield str(more["advice"])
 
 
 class Away(Trouble):
     """Nobody answers there."""
+
+
+def passes(trouble: Away | Refused) -> bool:
+    """Whether the same may be answered in a moment."""
+    return isinstance(trouble, Away) or trouble.status >= _SERVER or trouble.status == _BUSY
 
 
 class Rest:
@@ -91,9 +96,17 @@ class Rest:
         """The answer to a wish."""
         return await self._call("POST", path, body=body, headers=headers, patience=patience)
 
-    async def put(self, path: str, body: object, *, headers: dict[str, str] | None = None) -> Any:
+    async def put(self, path: str, body: object, *, headers: dict[str, str] | None = None, patience: float = _LIMIT) -> Any:
         """What is there now."""
-        return await self._call("PUT", path, body=body, headers=headers)
+        return await self._call("PUT", path, body=body, headers=headers, patience=patience)
+
+    async def patch(self, path: str, body: object, *, patience: float = _LIMIT) -> Any:
+        """What it is now."""
+        return await self._call("PATCH", path, body=body, patience=patience)
+
+    async def delete(self, path: str, query: Mapping[str, str | int] | None = None) -> Any:
+        """What goes, or nothing."""
+        return await self._call("DELETE", path, params={k: str(v) for k, v in (query or {}).items()})
 
     async def _call(
         self,

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from loquat_embedded.postgres import Cluster
 from loquat_events.catalog import SERVICES, Service
 
-from loquat_cli.databases import CONTROL, TENANT_ROLES
+from loquat_cli.databases import CONNECTIONS, CONTROL, TENANT_ROLES
 from loquat_cli.ports import Ports
 from loquat_cli.secrets import StackSecrets
 from loquat_cli.settings import StackSettings
@@ -61,7 +61,7 @@ class Plan:
         """Of a process. The settings of `loquat up` come first, what the stack decides over them, a test's overrides last."""
         base = {k: v for k, v in self.inherited.items() if k in _INHERITED or (k.startswith("LOQUAT_") and k not in _THE_USERS_OWN)}
         own = self._simulator() if name == "simulator" else {**self._service(name), **self._own(name)}
-        return {**base, **_ARENAS, **own, **self.overrides.get("*", {}), **self.overrides.get(name, {})}
+        return {**CONNECTIONS.get(name, {}), **base, **_ARENAS, **own, **self.overrides.get("*", {}), **self.overrides.get(name, {})}
 
     def _service(self, name: Service) -> dict[str, str]:
         chosen = {

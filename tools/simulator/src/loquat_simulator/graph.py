@@ -58,6 +58,22 @@ def checked(body: Json) -> tuple[str, str]:
     return to.lstrip("+"), kind
 
 
+def read_receipt(body: Json) -> tuple[str, bool]:
+    """Which message was read, and whether an answer is being written.
+
+    Raises:
+        GraphError: Meta would refuse it.
+    """
+    wamid, typing = body.get("message_id"), body.get("typing_indicator")
+    if body.get("messaging_product") != "whatsapp":
+        raise GraphError(400, 100, "The parameter messaging_product is required.")
+    if not isinstance(wamid, str) or not wamid:
+        raise GraphError(400, 131008, _TITLES[131008], "message_id is required")
+    if typing is not None and _object("typing_indicator", typing).get("type") != "text":
+        raise GraphError(400, 131009, _TITLES[131009], "typing_indicator.type must be text")
+    return wamid, typing is not None
+
+
 def _object(field: str, value: Any) -> Json:
     if not isinstance(value, dict):
         raise GraphError(400, 131008, _TITLES[131008], f"{field} is required")
@@ -78,9 +94,15 @@ def _text(content: Json) -> None:
     _within("text.body", content.get("body"), _TEXT)
 
 
-def _image(content: Json) -> None:
+def _file(content: Json) -> None:
     if ("id" in content) == ("link" in content):
-        raise GraphError(400, 131009, _TITLES[131009], "image needs id or link, one of both")
+        raise GraphError(400, 131009, _TITLES[131009], "a file needs id or link, one of both")
+
+
+def _plain(content: Json) -> None:
+    _file(content)
+    if "caption" in content:
+        raise GraphError(400, 131009, _TITLES[131009], "audio and sticker have no caption")
 
 
 def _interactive(content: Json) -> None:
@@ -94,8 +116,17 @@ def _interactive(content: Json) -> None:
         _within("action.button", action.get("button"), 20)
         rows = [r for s in _list("sections", action.get("sections"), 10) for r in _list("rows", s.get("rows"), 10)]
         _titled("row", _list("rows", rows, 10), 24)
+    elif content.get("type") == "flow":
+        _within("interactive.body.text", body.get("text"), _BODY)
+        _flow(_object("action.parameters", action.get("parameters")))
     else:
-        raise GraphError(400, 131009, _TITLES[131009], "interactive.type must be button or list")
+        raise GraphError(400, 131009, _TITLES[131009], "interactive.type must be button, list or flow")
+
+
+def _flow(parameters: Json) -> None:
+    _within("flow_cta", parameters.get("flow_cta"), 30)
+    if ("flow_id" in parameters) == ("flow_name" in parameters) or parameters.get("flow_message_version") != "3":
+        raise GraphError(400, 131009, _TITLES[131009], "a flow needs flow_message_version 3, and flow_id or flow_name, one of both")
 
 
 def _titled(what: str, choices: list[Json], limit: int) -> None:
@@ -112,4 +143,12 @@ def _within(field: str, value: object, limit: int) -> None:
         raise GraphError(400, 131009, _TITLES[131009], f"{field} has {len(value)} characters; {limit} are the limit")
 
 
-_CHECKS: Final = {"text": _text, "image": _image, "interactive": _interactive}
+_CHECKS: Final = {
+    "text": _text,
+    "image": _file,
+    "video": _file,
+    "document": _file,
+    "audio": _plain,
+    "sticker": _plain,
+    "interactive": _interactive,
+}

@@ -9,7 +9,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from loquat_simulator.graph import FAULTS, GraphError, checked, error_of
+from loquat_simulator.graph import FAULTS, GraphError, checked, error_of, read_receipt
+from loquat_simulator.media import Files
 from loquat_simulator.webhooks import Webhooks
 from loquat_simulator.world import Bubble, Number, Phone, World
 
@@ -25,13 +26,14 @@ class Meta:
     """The routes under `/v{n}.0`."""
 
     def __init__(self, world: World, webhooks: Webhooks) -> None:
-        self._world, self._webhooks = world, webhooks
+        self._world, self._webhooks, self.files = world, webhooks, Files(world)
 
     def add_to(self, app: web.Application) -> None:
         """Adds the routes."""
         version = r"/{version:v\d+\.0}"
         app.router.add_post(version + "/{number}/messages", self.send)
         app.router.add_get(version + "/{number}", self.node)
+        self.files.add_to(app)
         app.router.add_post(version + "/{waba}/subscribed_apps", self.subscribe)
         app.router.add_delete(version + "/{waba}/subscribed_apps", self.subscribe)
 
@@ -61,6 +63,8 @@ class Meta:
         fault = self._world.fault(number_id, "500", "429", *_ACCEPTED) or self._world.fault_code(number_id)
         if fault is not None and fault not in _ACCEPTED:
             raise FAULTS.get(fault) or error_of(int(fault))
+        if body.get("status") == "read":
+            return await self._read(number_id, body)
         to, kind = checked(body)
         phone = self._world.phone(number_id, to)
         key = body.get("biz_opaque_callback_data")
@@ -73,6 +77,14 @@ class Meta:
             return web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
         contacts = [{"input": body.get("to") or body.get("recipient"), "wa_id": to}]
         return web.json_response({"messaging_product": "whatsapp", "contacts": contacts, "messages": [{"id": bubble.id}]})
+
+    async def _read(self, number_id: str, body: Json) -> web.Response:
+        """Of a contact's message: it was read; and an answer is being written, if the body says so."""
+        wamid, typing = read_receipt(body)
+        if not any(phone.read(wamid, typing=typing) for phone in self._world.phones(number_id)):
+            raise GraphError(400, 131009, "Parameter value is not valid", "message_id is no message to this number")
+        await self._world.touch()
+        return web.json_response({"success": True})
 
     def _authorized(self, request: web.Request, number_id: str) -> Number:
         number = self._world.numbers.get(number_id)
@@ -97,10 +109,10 @@ class Meta:
         self._webhooks.change(number, {"statuses": [made]})
 
     async def node(self, request: web.Request) -> web.Response:
-        """A number's own fields."""
-        number = self._world.numbers.get(request.match_info["number"])
-        if number is None:
-            return web.json_response(GraphError(400, 100, "Invalid parameter").body("A"), status=400)
+        """A number's own fields, or a file's."""
+        if request.match_info["number"] not in self._world.numbers:
+            return self.files.node(request, request.match_info["number"])
+        number = self._world.numbers[request.match_info["number"]]
         fields = {
             "id": number.phone_number_id,
             "display_phone_number": number.display_phone_number,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
 from importlib.resources import files
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
 from loquat_common.http import Api
 from loquat_common.problems import not_found
-from pydantic import BaseModel, Field
+from pydantic import Base64Bytes, BaseModel, Field
 
 from loquat_simulator.meta import Meta
 from loquat_simulator.webhooks import Webhooks
 from loquat_simulator.world import Fault, Number, World, new_wamid
 
 Json = dict[str, Any]
+_LARGEST: Final = 512 << 10  # bytes of a file that comes as JSON
+_MIMES: Final = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/ogg", "document": "application/pdf", "sticker": "image/webp"}
 _BEAT: Final = 15.0  # seconds between signs of life on the event stream
 
 
@@ -33,7 +37,7 @@ class NewNumber(BaseModel):
 
 
 class NewMessage(BaseModel):
-    """What a contact sends. Buttons and list rows need `id` and `title`; `content` is the type's own object for all other types."""
+    """What a contact sends. Buttons and list rows need `id` and `title`; `content` is the type's own object for all other types. `file` is base64."""
 
     phone_number_id: str
     from_: str = Field(alias="from", min_length=1, max_length=200)
@@ -43,6 +47,9 @@ class NewMessage(BaseModel):
     id: str | None = None
     title: str | None = None
     content: dict[str, Any] | None = None
+    file: Annotated[Base64Bytes, Field(max_length=_LARGEST)] | None = Field(
+        default=None, repr=False, description="of an image, video, audio, document or sticker"
+    )
     reply_to: str | None = None
 
 
@@ -53,10 +60,11 @@ class Sent(BaseModel):
 
 
 class Shown(BaseModel):
-    """Messages of a phone, oldest first; `last` is what to give as `after` next time."""
+    """Messages of a phone, oldest first; `last` is what to give as `after` next time; whether the business is writing."""
 
     messages: list[dict[str, Any]]
     last: int
+    typing: bool = False
 
 
 class Look(BaseModel):
@@ -155,12 +163,20 @@ class Phones:
         """The business gets a webhook."""
         number = self._number(body.phone_number_id)
         phone = self._world.phone(number.phone_number_id, body.from_, body.name)
-        message, text = _message(body)
+        message, text = _message(body, self._file(number, body))
         bubble = self._world.add(phone, "out", str(message["type"]), text, message.get(str(message["type"]), {}), wamid=message["id"])
         await self._world.touch()
         contact = {"profile": {"name": phone.name}, "wa_id": phone.contact}
         self._webhooks.change(number, {"contacts": [contact], "messages": [message]})
         return Sent(wamid=bubble.id)
+
+    def _file(self, number: Number, body: NewMessage) -> Json:
+        """What a webhook says of a file: its digest in base64, unlike the Graph API."""
+        if body.file is None:
+            return {}
+        kind = str((body.content or {}).get("mime_type", _MIMES.get(body.type, "application/octet-stream")))
+        file = self._meta.files.keep(number.waba_id, kind, body.file)
+        return {"id": file.id, "mime_type": kind, "sha256": base64.b64encode(file.digest).decode()}
 
     async def got(self, _request: web.Request, *, query: Look) -> Shown:
         """At once if there is something after `after`, else within `wait` seconds."""
@@ -170,7 +186,7 @@ class Phones:
             version = self._world.version
             found = [b for b in phone.bubbles if b.n > query.after and (query.direction == "all" or b.direction == "in")]
             if found or time.monotonic() >= end:
-                return Shown(messages=[b.view() for b in found], last=found[-1].n if found else query.after)
+                return Shown(messages=[b.view() for b in found], last=found[-1].n if found else query.after, typing=phone.typing)
             await self._world.wait(version, end - time.monotonic())
 
     async def read(self, _request: web.Request, *, body: ReadAll) -> None:
@@ -213,7 +229,7 @@ class Phones:
             return response
 
 
-def _message(body: NewMessage) -> tuple[Json, str | None]:
+def _message(body: NewMessage, file: Json) -> tuple[Json, str | None]:
     base: Json = {"from": body.from_, "id": new_wamid(), "timestamp": str(int(time.time()))}
     if body.reply_to:
         base["context"] = {"id": body.reply_to}
@@ -223,6 +239,9 @@ def _message(body: NewMessage) -> tuple[Json, str | None]:
         case "button_reply" | "list_reply":
             chosen = {"id": body.id or "", "title": body.title or ""}
             return {**base, "type": "interactive", "interactive": {"type": body.type, body.type: chosen}}, body.title
+        case "flow":
+            filled = {"name": "flow", "body": "Sent", "response_json": json.dumps(body.content or {})}
+            return {**base, "type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": filled}}, "Sent"
         case "image":
             content = {
                 "id": new_wamid()[6:],
@@ -230,6 +249,7 @@ def _message(body: NewMessage) -> tuple[Json, str | None]:
                 "sha256": "c2hhMjU2",
                 **({"caption": body.text} if body.text else {}),
             }
-            return {**base, "type": "image", "image": {**content, **(body.content or {})}}, body.text
+            return {**base, "type": "image", "image": {**content, **(body.content or {}), **file}}, body.text
         case _:
-            return {**base, "type": body.type, body.type: body.content or {}}, body.text
+            caption = {"caption": body.text} if file and body.text else {}
+            return {**base, "type": body.type, body.type: {**(body.content or {}), **caption, **file}}, body.text

@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 Json = dict[str, Any]
 _KEPT: Final = 2_000  # messages of one phone with one number, attempts in all
 _PHONES: Final = 5_000
+TYPING: Final = 25.0
+"""Seconds for which a phone shows that the business is writing, unless a message comes."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,23 @@ class Phone:
     name: str
     bubbles: deque[Bubble] = field(default_factory=lambda: deque(maxlen=_KEPT))
     count: int = 0
+    typing_until: float = 0.0
+
+    @property
+    def typing(self) -> bool:
+        """Whether it shows that the business is writing."""
+        return time.time() < self.typing_until
+
+    def read(self, wamid: str, *, typing: bool) -> bool:
+        """The business has read this message and what was before it, and may be writing an answer; False: the phone has sent no such message."""
+        sent = [b for b in self.bubbles if b.direction == "out"]
+        at = next((n for n, b in enumerate(sent) if b.id == wamid), None)
+        if at is None:
+            return False
+        for bubble in sent[: at + 1]:
+            bubble.status = "read"
+        self.typing_until = time.time() + TYPING if typing else self.typing_until
+        return True
 
 
 @dataclass(slots=True)
@@ -126,6 +145,7 @@ class World:
             time.time(),
         )
         phone.bubbles.append(bubble)
+        phone.typing_until = 0.0 if direction == "in" else phone.typing_until
         return bubble
 
     def fault(self, number: str, *kinds: str) -> str | None:

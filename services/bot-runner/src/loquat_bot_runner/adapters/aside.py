@@ -8,6 +8,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from loquat_bot_runner.domain.bundle import BundleRefused, Flaw, checked, digest
@@ -66,6 +67,14 @@ class Aside:
         """
         answer = await self._asked("diff", dict(old), dict(new))
         return [FileChange(**change) for change in answer] if answer is not None else None
+
+    async def compile(self, folder: Path) -> bool:
+        """Puts compiled modules beside the Python files of a folder; False: not within limits, or not one of them.
+
+        Raises:
+            ProjectDatabaseAway: too many are waiting.
+        """
+        return bool(await self._asked("compile", str(folder)))
 
     async def _asked(self, *question: Any) -> Any:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,8 +30,9 @@ class Files(Protocol):
 class Bundles:
     """One folder per project and version, though versions are named by their content: whether somebody else has the same is nobody's affair."""
 
-    def __init__(self, store: Files, folder: Path) -> None:
-        self._store, self._folder = store, folder
+    def __init__(self, store: Files, folder: Path, again: Callable[[Path], None] = lambda _: None) -> None:
+        """`again` hears of each folder that is asked for another time."""
+        self._store, self._folder, self._again = store, folder, again
 
     async def of(self, project: str, version: str) -> Path:
         """The folder of a version, readable by all and writable by nobody.
@@ -41,7 +42,9 @@ class Bundles:
             ProjectDatabaseAway: it cannot be unpacked: the platform's fault, and logged.
         """
         folder = self._folder / project / version
-        if not _asked_for(folder):
+        if _asked_for(folder):
+            self._again(folder)
+        else:
             files = await self._store.files(project, version)
             if files is None:
                 raise DoesNotStart(f"there is no version {version[:12]}")

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from loquat_bot_runner.adapters.versions import etag
 from loquat_bot_runner.domain.bundle import LARGEST, MOST_FILES, digest, weight
+from loquat_bot_runner.domain.precondition import Seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -74,8 +75,8 @@ class Drafts:
         async with self._pool.acquire(timeout=_WAIT) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             return await _read(connection, project)
 
-    async def write(self, project: str, path: str, content: str, *, author: str, match: str | None) -> DraftFile:
-        """Writes a file. `match`: the etag that it must have; "": it must not be there yet.
+    async def write(self, project: str, path: str, content: str, *, author: str, seen: Seen | None) -> DraftFile:
+        """Writes a file. `seen`: what must be there; None: nothing may be.
 
         Raises:
             FileChanged: it is otherwise.
@@ -83,32 +84,32 @@ class Drafts:
         """
         async with self._changing(project) as connection:
             draft = await _begun(connection, project)
-            _matches(draft, path, match)
+            _matches(draft, path, seen)
             files = {**draft.files, path: content}
             if len(files) > MOST_FILES or sum(weight(p, c) for p, c in files.items()) > LARGEST:
                 raise DraftFull
             return await _put(connection, project, path, content, author)
 
-    async def remove(self, project: str, path: str, *, match: str) -> None:
+    async def remove(self, project: str, path: str, *, seen: Seen) -> None:
         """Removes a file.
 
         Raises:
-            FileChanged: it has another etag, or is not there.
+            FileChanged: it is not what was seen, or is not there.
         """
         async with self._changing(project) as connection:
-            _matches(await _begun(connection, project), path, match)
+            _matches(await _begun(connection, project), path, seen)
             await connection.execute("DELETE FROM draft_files WHERE project_id = $1 AND path = $2", project, path)
 
-    async def replace(self, project: str, files: Mapping[str, str], *, author: str, match: str | None) -> Draft:
-        """All files at once. `match`: the etag that the draft must have; without one, nothing that is not saved may be lost.
+    async def replace(self, project: str, files: Mapping[str, str], *, author: str, seen: Seen | None) -> Draft:
+        """All files at once. `seen`: what the draft must be; None: nothing that is not saved may be lost.
 
         Raises:
             FileChanged: it is otherwise.
         """
         async with self._changing(project) as connection:
             draft = await _begun(connection, project)
-            lost = draft.begun and match is None and draft.etag not in {draft.base, digest(files)}
-            if lost or match not in {None, draft.etag}:
+            loses = draft.begun and draft.etag not in {draft.base, digest(files)}
+            if (seen is None and loses) or (seen is not None and not seen.fits(draft.etag)):
                 raise FileChanged(None)
             gone = [p for p in draft.files if p not in files]
             await connection.execute("DELETE FROM draft_files WHERE project_id = $1 AND path = ANY ($2)", project, gone)
@@ -133,9 +134,10 @@ class Drafts:
             yield connection
 
 
-def _matches(draft: Draft, path: str, match: str | None) -> None:
+def _matches(draft: Draft, path: str, seen: Seen | None) -> None:
     current = next((f for f in draft.items if f.path == path), None)
-    if match is not None and match != (current.etag if current is not None else ""):
+    fits = current is None if seen is None else seen.fits(current.etag if current is not None else None)
+    if not fits:
         raise FileChanged(current)
 
 

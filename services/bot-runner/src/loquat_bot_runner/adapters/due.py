@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from loquat_bot_runner.adapters.lapses import Lapses
 from loquat_bot_runner.domain.firing import DueRow, Settled
 
 if TYPE_CHECKING:
@@ -31,11 +32,26 @@ ON CONFLICT (project_id, id) DO UPDATE
 _DISARM: Final = """
 DELETE FROM due USING jsonb_to_recordset($2) AS t(timer_id uuid, version bigint, due_at timestamptz)
 WHERE due.project_id = $1 AND due.id = t.timer_id AND due.version <= t.version AND t.due_at IS NULL"""
-# Fair to projects: of those among the first that are due each has the same share, so that one whose timers are all due at once delays nobody else.
+FIRST: Final = 5_000
+"""Rows that are looked at in the order in which they are due."""
+_WALK: Final = 500
+"""Projects that a claim goes round to when the first rows are not all of them: an index look-up each, some 10 ms together."""
+# Fair to projects: each of those that are found has the same share, so that one whose timers are all due at once delays nobody else. Where the first
+# rows are perhaps of few projects ($4 of them, as many as are looked at), others are found by going round all projects, from $3 on.
 _CLAIM: Final = """
-WITH first AS (SELECT project_id, look_at FROM due WHERE look_at <= $1 ORDER BY look_at LIMIT 5000),
-  waiting AS (SELECT project_id, min(look_at) AS since FROM first GROUP BY project_id ORDER BY since, random() LIMIT 50)
-SELECT claimed.* FROM waiting, LATERAL (
+WITH RECURSIVE first AS MATERIALIZED (SELECT project_id, look_at FROM due WHERE look_at <= $1 ORDER BY look_at LIMIT $4),
+  walk AS (
+    (SELECT due.project_id, due.look_at, 1 AS n FROM due WHERE due.project_id > $3 AND (SELECT count(*) FROM first) = $4
+     ORDER BY due.project_id, due.look_at LIMIT 1)
+    UNION ALL
+    SELECT next.project_id, next.look_at, walk.n + 1 FROM walk, LATERAL (
+      SELECT due.project_id, due.look_at FROM due WHERE due.project_id > walk.project_id ORDER BY due.project_id, due.look_at LIMIT 1) AS next
+    WHERE walk.n < $5),
+  waiting AS MATERIALIZED (
+    (SELECT project_id FROM first GROUP BY project_id ORDER BY min(look_at), random() LIMIT 50)
+    UNION
+    (SELECT project_id FROM walk WHERE look_at <= $1 ORDER BY look_at LIMIT 50))
+SELECT claimed.*, (SELECT max(project_id) FROM walk WHERE n = $5) AS walked FROM waiting, LATERAL (
   SELECT * FROM due WHERE due.project_id = waiting.project_id AND due.look_at <= $1 ORDER BY due.look_at
   LIMIT (SELECT greatest($2 / count(*), 2) FROM waiting) FOR UPDATE SKIP LOCKED) AS claimed"""
 # A schedule whose times are what they were goes on: what it has missed is not forgotten by a deployment.
@@ -50,10 +66,12 @@ ON CONFLICT (project_id, id) DO UPDATE
 
 
 class DueIndex:
-    """Rows of all projects."""
+    """Rows of all projects. `lapses`: when holds of conversations end."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self._pool, self.lapses = pool, Lapses(pool)
+        self._walked = ""
+        """The last project that was gone round to."""
 
     async def arm(self, project: str, epoch: int, timers: Sequence[Mapping[str, Any]]) -> None:
         """Timers as the project's database gives them, each with its `lane`; one without `due_at` is called off. Repeated, it changes nothing."""
@@ -69,7 +87,9 @@ class DueIndex:
         """
         async with self._pool.acquire(timeout=_WAIT) as connection:
             async with connection.transaction():
-                rows = [_row(r) for r in await connection.fetch(_CLAIM, now, BATCH)]
+                claimed = await connection.fetch(_CLAIM, now, BATCH, self._walked, FIRST, _WALK)
+                rows = [_row(r) for r in claimed]
+                self._walked = (claimed[0]["walked"] if claimed else None) or ""
                 if rows:
                     for row, settled in zip(rows, await decide(rows), strict=True):
                         await _settle(connection, row, settled)

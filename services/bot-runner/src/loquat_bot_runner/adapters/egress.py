@@ -18,6 +18,7 @@ from typing import Final
 from loquat_common import metrics
 
 from loquat_bot_runner.adapters.listening import Listening
+from loquat_bot_runner.adapters.mediadoor import NAME, MediaDoor
 from loquat_bot_runner.adapters.pipe import Opening, Pipe, farewell
 from loquat_bot_runner.domain.budget import Budget
 from loquat_bot_runner.domain.destinations import Address, Destination, Guard, Policy, Refused, destination, permitted
@@ -50,6 +51,8 @@ class Visit:
     outcome: str
 
 
+MediaOf = Callable[[Callable[[], int], Callable[[int], None]], MediaDoor]
+"""A worker's door to files, given what says how many bytes are left, and what counts them."""
 See = Callable[[str, Visit], None]
 """Takes note of a project's visit."""
 
@@ -111,10 +114,13 @@ class Outside:
 class Egress:
     """Serves one worker's socket."""
 
-    def __init__(self, listener: socket.socket, project: str, policy: PolicyOf, outside: Outside, seen: See) -> None:
+    def __init__(
+        self, listener: socket.socket, project: str, policy: PolicyOf, outside: Outside, seen: See, media: MediaOf | None = None
+    ) -> None:
         self._project, self._policy, self._outside, self._seen = project, policy, outside, seen
         self._listening = Listening(listener, self._serve, most=_CONNECTIONS, name="bot egress")
         self._lookups, self._pace = asyncio.Semaphore(_LOOKUPS_OF_ONE), Pace(_RATE, _BURST)
+        self._media = media(lambda: self._left(Policy()), self._moved) if media is not None else None
 
     async def start(self) -> None:
         """Accepts from now on."""
@@ -123,6 +129,8 @@ class Egress:
     async def close(self) -> None:
         """Ends all connections."""
         await self._listening.close()
+        if self._media is not None:
+            await self._media.close()
 
     async def _serve(self, connection: socket.socket) -> None:
         opening = Opening(_HEAD)
@@ -139,13 +147,16 @@ class Egress:
         """Serves the request; what is to be answered if it is refused."""
         try:
             async with asyncio.timeout(_HEAD_LIMIT):
-                line = await _request_line(opening)
+                head = await _head(opening)
+            if head is None:
+                return None
+            if self._media is not None and _is_for(NAME, head):
+                return await self._file(self._media, opening)
+            line = _target(opening, head)
         except TimeoutError:
             return _response(HTTPStatus.REQUEST_TIMEOUT, f"the request was not complete within {_HEAD_LIMIT:g} s")
         except _BadRequest as bad:
             return _response(bad.status, bad.reason)
-        if line is None:
-            return None
         wanted = Destination("", 0)
         try:
             wanted = destination(line)
@@ -158,6 +169,14 @@ class Egress:
                 HTTPStatus.BAD_GATEWAY if refused.outcome in {"unknown", "unreachable", "unavailable", "busy"} else HTTPStatus.FORBIDDEN
             )
             return _response(status, refused.reason)
+        return None
+
+    async def _file(self, media: MediaDoor, opening: Opening) -> bytes | None:
+        try:
+            with self._outside.place():  # the connector's end costs a descriptor, too
+                await media.take(opening, self._pace)
+        except Refused as busy:
+            return _response(HTTPStatus.BAD_GATEWAY, busy.reason)
         return None
 
     async def _connected(self, wanted: Destination, policy: Policy) -> asyncio.Transport:
@@ -198,8 +217,11 @@ class Egress:
             outcome = "late"
         finally:
             outer.abort()
-            self._outside.budget.spend(self._project, pipe.inner.passed + pipe.outer.passed, asyncio.get_running_loop().time())
+            self._moved(pipe.inner.passed + pipe.outer.passed)
             self._note(wanted, outcome, pipe.inner.passed, pipe.outer.passed)
+
+    def _moved(self, count: int) -> None:
+        self._outside.budget.spend(self._project, count, asyncio.get_running_loop().time())
 
     def _note(self, wanted: Destination, outcome: str, sent: int = 0, received: int = 0) -> None:
         metrics.bot_egress.labels(outcome).inc()
@@ -216,15 +238,25 @@ class _BadRequest(Exception):
         self.status, self.reason = status, reason
 
 
-async def _request_line(opening: Opening) -> str | None:
-    """Where the client wants to go; None: it went. What follows the head stays in the buffer."""
+async def _head(opening: Opening) -> bytes | None:
+    """All lines of a request before its body, which stay in the buffer; None: the client went."""
     while (end := opening.buffer.find(b"\r\n\r\n", 0, _HEAD)) < 0:
         if len(opening.buffer) >= _HEAD:
             raise _BadRequest(HTTPStatus.BAD_REQUEST, f"the head of a request has at most {_HEAD} bytes")
         if not await opening.more():
             return None
-    words = opening.buffer[:end].split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-    del opening.buffer[: end + 4]
+    return bytes(opening.buffer[: end + 4])
+
+
+def _is_for(name: str, head: bytes) -> bool:
+    """Whether this is a plain request to a server of that name."""
+    return head.split(b" ", 2)[1:2] != [] and head.split(b" ", 2)[1].lower().startswith(f"http://{name}/".encode())
+
+
+def _target(opening: Opening, head: bytes) -> str:
+    """Where the client wants to go. What follows the head stays in the buffer."""
+    words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+    del opening.buffer[: len(head)]
     if len(words) != 3 or not words[2].startswith("HTTP/1."):  # noqa: PLR2004  (method, target, version)
         raise _BadRequest(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1")
     if words[0] != "CONNECT":

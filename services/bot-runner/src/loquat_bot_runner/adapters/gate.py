@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loquat_events.projects import ProjectListed
 
 from loquat_bot_runner.adapters.usage import Usage
 from loquat_bot_runner.adapters.versions import Versions
 from loquat_bot_runner.domain.configuration import Setting
-from loquat_bot_runner.domain.gate import Loaded, Objection, does_not_load, objections
+from loquat_bot_runner.domain.gate import Loaded, Objection, does_not_load, not_installable, objections
 from loquat_bot_runner.domain.schedules import Declared, declared
-from loquat_bot_runner.errors import BotError, DoesNotStart, OutOfMemory, ProtocolViolated
+from loquat_bot_runner.domain.tools import Tool
+from loquat_bot_runner.errors import BotError, DoesNotStart, OutOfMemory, PackagesRefused, ProtocolViolated
 from loquat_bot_runner.ports import Loads
 
 _DOES_NOT_LOAD = (DoesNotStart, BotError, OutOfMemory, ProtocolViolated)
@@ -30,6 +33,8 @@ class Gate:
         """
         try:
             loaded = await self.load(project, version)
+        except PackagesRefused as failure:
+            return [not_installable(failure.error)]
         except _DOES_NOT_LOAD as failure:
             return [does_not_load(failure.error, failure.trace)]
         used = await self._usage.states(project) if moves_conversations else {}
@@ -87,6 +92,15 @@ class Gate:
             return list((await self.load(project, version)).schedules)
         except _DOES_NOT_LOAD:
             return []
+
+    async def tools(self, project: ProjectListed, version: str) -> Sequence[Tool]:
+        """Tools that a version declares, from what is noted where it is.
+
+        Raises:
+            CallFailed: it does not load, or cannot be loaded now.
+        """
+        known = await self._versions.tools(project.project_id, version)
+        return known if known is not None else (await self.load(project, version)).tools
 
     async def in_use(self, project: ProjectListed) -> dict[str, int]:
         """Open conversations by state.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Room:
         self._taken = 0
         self._of: dict[str, int] = {}
         self._freed = asyncio.Condition()
+        self.full_at = float("-inf")
+        """When a project that had places left was last refused for the others' sake (monotonic)."""
 
     @asynccontextmanager
     async def place(self, project: str) -> AsyncGenerator[None]:
@@ -75,10 +78,25 @@ class Room:
             return False
         if self._taken < self._most:
             return True
-        victim = max(self._links, key=Link.rested, default=None)
-        if victim is not None and victim.rested() > _RESTED:
-            victim.end()
+        if not self._one_gives_way():
+            self.full_at = time.monotonic()
         return False
+
+    def _one_gives_way(self) -> bool:
+        """Ends the longest-resting link; whether there is one."""
+        victim = max(self._links, key=Link.rested, default=None)
+        if victim is None or victim.rested() <= _RESTED:
+            return False
+        victim.end()
+        return True
+
+    async def make(self) -> bool:
+        """Where the cluster has less room than we: one that rests gives way, and has gone or soon will have. False: none rests."""
+        async with self._freed:
+            if not self._one_gives_way():
+                return False
+            await _within(self._freed, _BREATH)
+        return True
 
     async def _leave(self, project: str) -> None:
         async with self._freed:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 from loquat_common import metrics
-from loquat_common.db import CONNECT_LIMIT, GONE
+from loquat_common.db import GONE
 
 from loquat_bot_runner.adapters.credentials import Login
 from loquat_bot_runner.adapters.links import Link, Room, Times
@@ -24,13 +26,17 @@ from loquat_bot_runner.adapters.pipe import Opening, Pipe, farewell
 from loquat_bot_runner.domain import pgstartup
 from loquat_bot_runner.domain.pace import Pace
 from loquat_bot_runner.domain.pgstartup import Cancel, Encryption, Startup, StartupRefused
-from loquat_bot_runner.errors import CallFailed
+from loquat_bot_runner.errors import CallFailed, ProjectDatabaseAway
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 _SOCKETS: Final = 16  # connections of one worker to the bridge, those that are being opened or cancel something included
 _ENCRYPTIONS: Final = 2  # kinds that a client may ask for before it goes on without
+_DIAL_LIMIT: Final = 4.0  # seconds: a bot waits five, and is to hear from us
+_AWAY: Final = ("08", "57P")  # classes of what a server says that is starting, ending, or is none
+_SHARES: Final = ("InitializeSessionUserId", "CheckMyDatabase")
+"""Where PostgreSQL's source says that a role or a database has enough connections: the same SQLSTATE as that of a cluster that is full."""
 _STARTUP_LIMIT: Final = 5.0  # seconds from the first byte to the start-up packet
 _RATE, _BURST = 20_000.0, 5_000.0  # reads a second, both ways: some 5,000 statements; about a third of a core of the runner
 _REPORTED: Final = [
@@ -66,11 +72,16 @@ class PostgresBridge:
         self._times = times or Times()
         self._pace = Pace(_RATE, _BURST)
         self._links: dict[tuple[int, int], Link] = {}
+        self._away_at = float("-inf")
         self._listening = Listening(listener, self._serve, most=_SOCKETS, name="bot database")
 
     async def start(self) -> None:
         """Accepts from now on."""
         self._listening.start()
+
+    def away_since(self, at: float) -> bool:
+        """Whether the platform could not give the bot a connection after this time (monotonic): what the bot says of it is then believed."""
+        return max(self._away_at, self._room.full_at) >= at
 
     async def close(self) -> None:
         """Ends all connections. What their servers are at is cancelled."""
@@ -149,23 +160,48 @@ class PostgresBridge:
                     finally:
                         del self._links[link.pid, link.secret]
             finally:
-                server.terminate()
+                with suppress(RuntimeError):  # uvloop's, of a transport that is closed: asyncpg, from whom it was taken, does not know
+                    server.terminate()
 
     async def _dial(self, startup: Startup) -> Connection:
         try:
-            login = await self._logins(False)
-            if (startup.user, startup.database) != (login.user, login.database):
-                raise StartupRefused("28000", "a bot has one database and one user: those of its own address")
-            try:
-                return await _connected(login, startup.settings)
-            except asyncpg.InvalidPasswordError:
-                return await _connected(await self._logins(True), startup.settings)
+            async with asyncio.timeout(_DIAL_LIMIT):
+                login = await self._logins(False)
+                if (startup.user, startup.database) != (login.user, login.database):
+                    raise StartupRefused("28000", "a bot has one database and one user: those of its own address")
+                try:
+                    return await self._connected(login, startup.settings)
+                except asyncpg.InvalidPasswordError:
+                    return await self._connected(await self._logins(True), startup.settings)
         except CallFailed as failed:
+            self._found(away=isinstance(failed, ProjectDatabaseAway))
             raise StartupRefused("08006", failed.error) from None
         except asyncpg.PostgresError as error:
-            raise StartupRefused(error.sqlstate or "08006", str(error)) from None
+            code = error.sqlstate or "08006"
+            self._found(away=(code.startswith(_AWAY) or _is_full(error)) and not startup.settings)
+            raise StartupRefused(code, str(error)) from None
         except GONE:
+            self._found(away=not startup.settings)
             raise StartupRefused("08006", "the project's database does not answer") from None
+
+    async def _connected(self, login: Login, settings: Mapping[str, str]) -> Connection:
+        """In a cluster that is full, bots' connections that rest make room, as in the runner's own."""
+        while True:
+            try:
+                return await _connected(login, settings)
+            except asyncpg.TooManyConnectionsError as error:
+                if not _is_full(error) or not await self._room.make():
+                    raise
+
+    def _found(self, *, away: bool) -> None:
+        """A connection that brings settings of its own proves nothing: some of them make a server that is there slow or silent. The SDK brings none."""
+        if away:
+            self._away_at = time.monotonic()
+
+
+def _is_full(error: asyncpg.PostgresError) -> bool:
+    """Whether the cluster has no place for anybody; else it is the role, or the database, that has its share."""
+    return isinstance(error, asyncpg.TooManyConnectionsError) and error.server_source_function not in _SHARES
 
 
 async def _connected(login: Login, settings: Mapping[str, str]) -> Connection:
@@ -175,7 +211,7 @@ async def _connected(login: Login, settings: Mapping[str, str]) -> Connection:
         user=login.user,
         password=login.password,
         database=login.database,
-        timeout=CONNECT_LIMIT,
+        timeout=_DIAL_LIMIT,
         statement_cache_size=0,
         server_settings=dict(settings),
     )

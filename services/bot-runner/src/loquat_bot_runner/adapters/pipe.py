@@ -8,7 +8,8 @@ from typing import Final, cast
 from loquat_bot_runner.domain.pace import Pace
 
 _HIGH: Final = 128 << 10  # bytes that may wait for the slower side; one read of asyncio (256 KiB at most) comes on top
-_UNIT: Final = 16 << 10  # bytes that cost as much as one read
+UNIT: Final = 16 << 10
+"""Bytes that cost as much as one read."""
 _TAIL: Final = 6
 
 
@@ -138,7 +139,7 @@ class Pipe:
         self.last, self.moved_at = end, self._loop.time()
         if end is self.outer:
             self.tail = (self.tail + data[-_TAIL:])[-_TAIL:]
-        if (wait := self._pace.spend(1 + len(data) / _UNIT, self.moved_at)) > 0:
+        if (wait := self._pace.spend(1 + len(data) / UNIT, self.moved_at)) > 0:
             for side in (self.inner, self.outer):
                 side.hold("pace")
             self._loop.call_later(wait, self._go_on)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -10,7 +10,8 @@ from uuid import UUID
 from loquat_events.bots import Canary
 from pydantic import BaseModel
 
-from loquat_bot_runner.domain.pointing import Here, Kind, Pointing
+from loquat_bot_runner.domain.pointer import DRAFT
+from loquat_bot_runner.domain.pointing import CannotPoint, Here, Kind, Pointing
 
 if TYPE_CHECKING:
     import asyncpg
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 Step = Callable[[Here | None, datetime], Pointing]
 """From the pointer in force to the next one, at this time. Pure: it runs under the project's lock."""
 _WAIT: Final = 10.0  # seconds for a connection, or for another step of the same project
+MOST: Final = 1_000
+"""Deployments of a project that are kept, the last ones; besides those to which a rollback from one of them leads."""
+_FORGET: Final = """
+WITH since AS (SELECT id FROM deployments WHERE project_id = $1 ORDER BY id DESC OFFSET $2 - 1 LIMIT 1)
+DELETE FROM deployments AS d USING since WHERE d.project_id = $1 AND d.id < since.id
+  AND NOT EXISTS (SELECT FROM deployments AS k WHERE k.project_id = $1 AND k.id >= since.id AND k.before = d.id)"""
 
 
 class Deployment(BaseModel):
@@ -37,6 +44,7 @@ class Deployment(BaseModel):
     before: UUID | None = None
     canary: Canary | None = None
     testers: dict[str, str] = {}
+    paused: bool = False
 
 
 class Pointers:
@@ -49,20 +57,22 @@ class Pointers:
         """Notes where the pointer goes; to be published afterwards.
 
         Raises:
-            CannotPoint: the step's own refusal.
+            CannotPoint: the step's own refusal, or a version that it names is gone.
         """
         async with self._pool.acquire(timeout=_WAIT) as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"deployments {project}", timeout=_WAIT)
+            await lock(connection, project)
             at: datetime = await connection.fetchval("SELECT clock_timestamp()")
             row = await connection.fetchrow(
                 "SELECT d.*, b.version AS back_version, b.before AS back_before FROM deployments AS d LEFT JOIN deployments AS b ON b.id = d.before"
                 " WHERE d.project_id = $1 ORDER BY d.id DESC LIMIT 1",
                 project,
             )
-            to = step(_here(row) if row is not None else None, at)
+            now = _here(row) if row is not None else None
+            to = step(now, at)
+            await _kept(connection, project, to.named - (now.named if now is not None else frozenset()) - {DRAFT})
             made = await connection.fetchrow(
-                "INSERT INTO deployments (project_id, version, deployed_by, message, deployed_at, kind, forced, before, canary, testers)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *",
+                "INSERT INTO deployments (project_id, version, deployed_by, message, deployed_at, kind, forced, before, canary, testers, paused)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING *",
                 project,
                 to.version,
                 by,
@@ -73,13 +83,20 @@ class Pointers:
                 to.before,
                 to.canary.model_dump(mode="json") if to.canary is not None else None,
                 dict(to.testers),
+                to.paused,
             )
+            await connection.execute(_FORGET, project, MOST)
         return _deployment(made)
 
     async def current(self, project: str) -> Deployment | None:
         """The pointer in force."""
         row = await self._pool.fetchrow("SELECT * FROM deployments WHERE project_id = $1 ORDER BY id DESC LIMIT 1", project)
         return _deployment(row) if row is not None else None
+
+    async def in_force(self) -> dict[str, str]:
+        """The pointer in force of each project, by its id alone."""
+        rows = await self._pool.fetch("SELECT DISTINCT ON (project_id) project_id, id FROM deployments ORDER BY project_id, id DESC")
+        return {r["project_id"]: str(r["id"]) for r in rows}
 
     async def history(self, project: str, before: UUID | None, limit: int) -> list[Deployment]:
         """Newest first, below `before`."""
@@ -102,7 +119,22 @@ class Pointers:
 def _here(row: asyncpg.Record) -> Here:
     found = _deployment(row)
     back = Pointing(row["back_version"], row["back_before"]) if row["back_version"] is not None else None
-    return Here(found.version, found.before, found.canary, found.testers, found.id, back)
+    return Here(found.version, found.before, found.canary, found.testers, found.id, back, paused=found.paused)
+
+
+async def lock(connection: Connection, project: str) -> None:
+    """Held to the transaction's end: no step of the project's pointer meanwhile, and nobody removes a version that one may name."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"deployments {project}", timeout=_WAIT)
+
+
+async def _kept(connection: Connection, project: str, versions: Collection[str]) -> None:
+    gone = await connection.fetchval(
+        "SELECT n FROM unnest($2::text[]) AS n WHERE NOT EXISTS (SELECT FROM versions AS v WHERE (v.project_id, v.version) = ($1, n)) LIMIT 1",
+        project,
+        list(versions),
+    )
+    if gone is not None:
+        raise CannotPoint("version_gone", f"version {gone[:12]} is not kept any more: save it again")
 
 
 def _deployment(row: asyncpg.Record | None) -> Deployment:

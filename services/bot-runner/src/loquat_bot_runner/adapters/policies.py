@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from loquat_rest.egress import MOST_DESTINATIONS
 from pydantic import BaseModel
 
 from loquat_bot_runner.adapters.egress import Visit
+from loquat_bot_runner.adapters.fresh import Fresh
 from loquat_bot_runner.domain.destinations import Policy, Refused
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     Pool = asyncpg.Pool[asyncpg.Record]
 
-_KEPT: Final = 5_000  # policies
-_FRESH: Final = 5.0  # seconds that a policy is taken for true: another replica may have changed it
 _ASK_LIMIT: Final = 5.0
 _EVERY: Final = 5.0  # seconds between two writings of what was seen
 _MOST_WAITING: Final = 10_000  # destinations not yet written, of all projects; more are counted as nothing
@@ -65,8 +63,7 @@ class Policies:
     """Of all projects. A change holds at once here, within 5 s in other replicas."""
 
     def __init__(self, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
-        self._pool, self._clock = pool, clock
-        self._known: OrderedDict[str, tuple[float, Policy]] = OrderedDict()
+        self._pool, self._known = pool, Fresh[Policy](clock)
         self._waiting: dict[Key, tuple[int, int, int]] = {}
 
     async def of(self, project: str) -> Policy:
@@ -75,23 +72,15 @@ class Policies:
         Raises:
             Refused: nobody knows; then nothing is open.
         """
-        known = self._known.get(project)
-        if known is not None and self._clock() - known[0] < _FRESH:
-            return known[1]
+        if (known := self._known.get(project)) is not None:
+            return known
         try:
             allowed = await self.allowed(project)
         except Exception as error:
             if not is_gone(error):
                 raise
             raise Refused("unavailable", "the platform cannot look up now what this bot may reach; try again") from None
-        return self._keep(project, Policy(tuple(allowed.hosts)) if allowed is not None else Policy())
-
-    def _keep(self, project: str, policy: Policy) -> Policy:
-        self._known[project] = (self._clock(), policy)
-        self._known.move_to_end(project)
-        while len(self._known) > _KEPT:
-            self._known.popitem(last=False)
-        return policy
+        return self._known.keep(project, Policy(tuple(allowed.hosts)) if allowed is not None else Policy())
 
     async def allowed(self, project: str) -> Allowed | None:
         """What was set; None: nothing ever."""
@@ -108,7 +97,7 @@ class Policies:
             list(hosts),
             by,
         )
-        self._keep(project, Policy(tuple(hosts)))
+        self._known.keep(project, Policy(tuple(hosts)))
         return Allowed.model_validate(dict(row or {}))
 
     def seen(self, project: str, visit: Visit) -> None:
@@ -148,6 +137,6 @@ class Policies:
 
     async def forget(self, project: str) -> None:
         """Drops all of a project that is gone."""
-        self._known.pop(project, None)
+        self._known.drop(project)
         await self._pool.execute("DELETE FROM egress WHERE project_id = $1", project)
         await self._pool.execute("DELETE FROM destinations WHERE project_id = $1", project)

@@ -14,8 +14,8 @@ from loquat_events.projects import ProjectListed
 
 from loquat_bot_runner.domain.holding import Conduct
 from loquat_bot_runner.domain.outcomes import STALE
-from loquat_bot_runner.errors import ProtocolViolated
-from loquat_bot_runner.ports import Begun, Committed, Failed, Hold, Known
+from loquat_bot_runner.errors import ProtocolViolated, Unsaid
+from loquat_bot_runner.ports import Begun, Committed, Failed, Hold, Known, Spoken
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -35,8 +35,20 @@ _BEGIN_11: Final = (
     " CASE WHEN $6 AND b.todo = 'run' THEN loquat.following(($1->>'id')::uuid) END AS following"
     " FROM loquat.begin_event($1, $2, $3, $4, $5) AS b"
 )
-_FAIL: Final = "SELECT f.*, loquat.holder_of($1) AS holder FROM loquat.fail_event($1, $2, $3) AS f"
+_UNSAID: Final = (
+    "CASE WHEN b.todo IN ('run', 'observe', 'dead') OR b.todo = 'held' AND b.outbox IS NULL"
+    " THEN loquat.unsaid(($1->>'id')::uuid) END AS unsaid"
+)
+_BEGIN_13: Final = _BEGIN_11.replace(" AS following", f" AS following, {_UNSAID}")
+_FAIL: Final = (
+    "SELECT f.*, loquat.holder_of($1) AS holder, loquat.unsaid($1) AS unsaid FROM loquat.fail_event($1, $2, $3) AS f",
+    "SELECT f.*, loquat.holder_of($1) AS holder FROM loquat.fail_event($1, $2, $3) AS f",
+)
 _NO_RESULT: Final = "LQ001"
+_HELD: Final = (
+    "SELECT id, state, version, needs_attention, CASE WHEN holder <> 'bot' THEN held_until END AS held_until, held_until <= clock_timestamp() AS over"
+    " FROM public.conversations WHERE id = ANY ($1) AND status = 'open'"
+)
 _TOUCHED: Final = "loquat.touched_by($1) AS touched"
 _COMMIT: Final = (
     f"SELECT c.status, c.outbox, {_TOUCHED}, loquat.timed_of($1, 'done') AS timed, loquat.holder_of($1) AS holder FROM loquat.commit_run($1, $2, $3) AS c",  # noqa: S608
@@ -74,7 +86,7 @@ class ProjectRuns:
         try:
             async with self._connection(project) as connection:
                 try:
-                    row = await connection.fetchrow(_BEGIN_11, element, hold, age, redriven, observes, gathers)
+                    row = await _newest(connection, (_BEGIN_13, _BEGIN_11), element, hold, age, redriven, observes, gathers)
                 except asyncpg.UndefinedFunctionError:
                     before = hold or ("expired" if age is not None and age > STALE else None)
                     row = await _newest(connection, _BEGIN, element, before)
@@ -96,6 +108,7 @@ class ProjectRuns:
             ask=row.get("ask"),
             following=row.get("following"),
             holder=row.get("holder"),
+            unsaid=row.get("unsaid") or [],
         )
 
     async def commit(self, project: ProjectListed, event: UUID, version: int | None, result: dict[str, Any] | None) -> Committed:
@@ -117,12 +130,12 @@ class ProjectRuns:
         """See `ports.Runs`."""
         try:
             async with self._connection(project) as connection:
-                row = await connection.fetchrow(_FAIL, event, run, kind)
+                row = await _newest(connection, _FAIL, event, run, kind)
         except asyncpg.UndefinedFunctionError:  # a database that the sweep has not brought forward yet
             return None
         except asyncpg.LockNotAvailableError as error:
             raise DatabaseAway("the conversation is locked by the bot's own transaction") from error
-        return Failed(row["status"], row["outbox"] or [], row["holder"]) if row is not None else None
+        return Failed(row["status"], row["outbox"] or [], row["holder"], row.get("unsaid") or []) if row is not None else None
 
     async def touched(self, project: ProjectListed, event: UUID) -> dict[str, int]:
         """See `ports.Runs`."""
@@ -136,6 +149,28 @@ class ProjectRuns:
         """See `ports.Runs`."""
         async with self._connection(project) as connection:
             await connection.execute("SELECT loquat.clear_outbox($1)", events)
+
+    async def say(self, project: ProjectListed, event: UUID, version: int, answered: UUID, place: int, reply: dict[str, Any]) -> Spoken:
+        """See `ports.Runs`."""
+        try:
+            async with self._connection(project) as connection:
+                row = await connection.fetchrow("SELECT * FROM loquat.say_now($1, $2, $3, $4, $5)", event, answered, version, place, reply)
+        except asyncpg.UndefinedFunctionError:
+            raise Unsaid("the project's database is being brought forward to this release") from None
+        except asyncpg.LockNotAvailableError as error:
+            raise DatabaseAway("the conversation is locked") from error
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == _NO_RESULT or isinstance(error, asyncpg.DataError):
+                raise ProtocolViolated(f"the database does not take the reply: {error}") from None
+            raise
+        if row is None:
+            raise DatabaseAway("say_now gave no answer")
+        return Spoken(row["status"], row["outbox"] or [])
+
+    async def clear_said(self, project: ProjectListed, messages: list[UUID]) -> None:
+        """See `ports.Runs`."""
+        async with self._connection(project) as connection:
+            await connection.execute("SELECT loquat.clear_said($1)", messages)
 
     async def armed(self, project: ProjectListed, timers: list[dict[str, Any]]) -> None:
         """See `handlers.timed.TimedRows`."""
@@ -151,6 +186,15 @@ class ProjectRuns:
         """See `ports.Runs`."""
         async with self._connection(project) as connection:
             return await connection.fetchval("SELECT opened_at FROM public.conversations WHERE id = $1", conversation)
+
+    async def held(self, project: ProjectListed, conversations: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
+        """See `handlers.lapsing.Held`."""
+        async with self._connection(project) as connection:
+            try:
+                rows = await connection.fetch(_HELD, list(conversations))
+            except asyncpg.UndefinedColumnError as error:  # a backup of an older release was restored
+                raise DatabaseAway("the project's database is behind this release") from error
+        return {r["id"]: dict(r) for r in rows}
 
     async def events_of(self, project: ProjectListed, contact: UUID) -> list[UUID]:
         """The events of a person.

@@ -27,6 +27,7 @@ _KEPT: Final = 20_000
 _SEAL: Final = 128
 """Bytes that sealing adds at most, with an id of the key of up to 24 bytes."""
 _NONE: Final[Mapping[str, str]] = {}
+_NO_EPOCH: Final = 0
 
 
 class Secret(BaseModel):
@@ -103,15 +104,31 @@ class Secrets:
             values = await self._opened(project)
             before = known.values if known is not None else _NONE
             known = self._open[project] = _Open((epoch, mark), values, Redactor(values, before))
-            while len(self._open) > _KEPT:
-                self._open.popitem(last=False)
+            self._bound()
         self._open.move_to_end(project)
         return known.values
+
+    async def now(self, project: str) -> Mapping[str, str]:
+        """The values as they are, at whatever mark: a copy of the database does not hear of changes.
+
+        Raises:
+            ProjectDatabaseAway: as above.
+        """
+        values, known = await self._opened(project), self._open.get(project)
+        if known is None or known.values != values:  # the mark of no database, so that whoever asks for one reads again
+            before = known.values if known is not None else _NONE
+            self._open[project] = _Open((_NO_EPOCH, None), values, Redactor(values, before))
+            self._bound()
+        return values
 
     def redacted(self, project: str, text: str) -> str:
         """Words of a project's bot without its secrets."""
         known = self._open.get(project)
         return text if known is None else known.redact(text)
+
+    def _bound(self) -> None:
+        while len(self._open) > _KEPT:
+            self._open.popitem(last=False)
 
     async def _opened(self, project: str) -> dict[str, str]:
         rows = await self._pool.fetch("SELECT name, sealed FROM secrets WHERE project_id = $1", project)

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import asyncpg
+from loquat_common.retention import BATCH
 from pydantic import BaseModel
 
 from loquat_bot_runner.adapters.aside import Aside
@@ -17,18 +19,19 @@ from loquat_bot_runner.domain.bundle import BundleRefused
 from loquat_bot_runner.errors import BotError
 
 if TYPE_CHECKING:
-    import asyncpg
-
     Pool = asyncpg.Pool[asyncpg.Record]
 
 _LOG_LINES: Final = 2_000
 """Lines kept of a project: what a page shows and a person reads. A flood of one project costs nobody else."""
 _EVENTS: Final = 1_000
 """Events forgotten by one statement: some thousand rows by the index, far within a command's limit."""
-BATCH: Final = 1_000
-"""Rows that one statement of the retention deletes: a short lock, a short transaction."""
+_WRITING: Final = "WITH writing AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(hashtextextended('said ' || $1::text, 0)))"
+# purpose: whoever writes takes a number and commits later, not always in that order. Who reads what is newest waits for those who write at this moment, and
+# reads before the next does: then every number below the newest one that he is shown was committed, or never will be
+_READING: Final = "SELECT pg_advisory_xact_lock(hashtextextended('said ' || $1::text, 0))"
+_PATIENCE: Final = "500ms"  # for those who write; they take about one
 FAILED: Final = "failed"
-_SAID: Final = {"error", "trace", "next_state"}
+_SAID: Final = {"error", "trace", "state", "next_state"}
 """What of a run is the bot's own words."""
 _RUN: Final = (
     "event_id",
@@ -87,6 +90,10 @@ class RunFilter:
     since: datetime | None = None
 
 
+class StillWriting(Exception):
+    """Somebody takes long to write: what is newest cannot be told yet."""
+
+
 class Store:
     """Queries of this service's own schema."""
 
@@ -95,6 +102,10 @@ class Store:
         self._pool, self._redact = pool, redact
         self._drafts, self._versions, self._aside = Drafts(pool), Versions(pool), Aside()
         self._written: dict[str, int] = {}
+
+    def said(self, project: str, text: str) -> str:
+        """A bot's words as they are kept: as a whole, for a secret may have several lines, and without the character that no database keeps."""
+        return self._redact(project, text.replace("\0", ""))
 
     async def files(self, project: str, version: str) -> dict[str, str] | None:
         """The files of a version."""
@@ -121,6 +132,7 @@ class Store:
         query = (
             "SELECT project_id FROM versions UNION SELECT project_id FROM runs UNION SELECT project_id FROM logs"
             " UNION SELECT project_id FROM drafts UNION SELECT project_id FROM secrets UNION SELECT project_id FROM due"
+            " UNION SELECT project_id FROM lapses"
         )
         return [r["project_id"] for r in await self._pool.fetch(query)]
 
@@ -133,6 +145,7 @@ class Store:
                 "DELETE FROM drafts WHERE project_id = $1",
                 "DELETE FROM secrets WHERE project_id = $1",
                 "DELETE FROM due WHERE project_id = $1",
+                "DELETE FROM lapses WHERE project_id = $1",
                 "DELETE FROM deployments WHERE project_id = $1",
                 "DELETE FROM versions WHERE project_id = $1",
             ):
@@ -155,22 +168,28 @@ class Store:
             )
 
     async def forget_timers(self, project: str, conversations: Sequence[UUID]) -> None:
-        """When timers of these conversations are due: the index holds an address of the contact, by which their events are in order."""
+        """When timers and holds of these conversations are due: the rows have an address of the contact, by which their events are in order."""
         query = "DELETE FROM due WHERE project_id = $1 AND kind = 'timer' AND body->>'conversation_id' = ANY ($2)"
         await self._pool.execute(query, project, [str(c) for c in conversations], timeout=10)
+        query = "DELETE FROM lapses WHERE project_id = $1 AND conversation_id = ANY ($2)"
+        await self._pool.execute(query, project, list(conversations), timeout=10)
 
     async def record_run(self, project: str, run: Mapping[str, Any]) -> UUID | None:
         """Keeps a run; its id."""
         return await self._pool.fetchval(
-            f"INSERT INTO runs (project_id, {', '.join(_RUN)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING id",  # noqa: S608
+            f"{_WRITING} INSERT INTO runs (project_id, {', '.join(_RUN)})"  # noqa: S608
+            " SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM writing RETURNING id",
             project,
             *(self._redact(project, v) if k in _SAID and isinstance(v := run.get(k), str) else run.get(k) for k in _RUN),
         )
 
-    async def runs(self, project: str, before: UUID | None, limit: int, chosen: RunFilter = RunFilter()) -> list[Run]:
-        """Newest first, below `before`."""
+    async def runs(
+        self, project: str, before: UUID | None, limit: int, chosen: RunFilter = RunFilter(), *, after: UUID | None = None
+    ) -> list[Run]:
+        """Newest first, below `before`; with `after`, those that follow it, the oldest first. As `logs`."""
         asked: list[tuple[str, Any]] = [
             ("id < ?", before),
+            ("id > ?", after),
             ("version = ?", chosen.version),
             ("conversation_id = ?", chosen.conversation),
             ("event_id = ?", chosen.event),
@@ -181,8 +200,10 @@ class Store:
         conditions = [condition.replace("?", f"${n}") for n, (condition, _) in enumerate(given, 3)]
         if chosen.outcome == FAILED:
             conditions.append("outcome <> 'handled'")
-        query = f"SELECT * FROM runs WHERE {' AND '.join(['project_id = $1', *conditions])} ORDER BY id DESC LIMIT $2"  # noqa: S608
-        return [Run.model_validate(dict(r)) for r in await self._pool.fetch(query, project, limit, *(value for _, value in given))]
+        order = "DESC" if after is None else "ASC"
+        query = f"SELECT * FROM runs WHERE {' AND '.join(['project_id = $1', *conditions])} ORDER BY id {order} LIMIT $2"  # noqa: S608
+        rows = await self._rows(query, project, limit, *(value for _, value in given), newest=before is None)
+        return [Run.model_validate(dict(r)) for r in rows]
 
     async def run(self, project: str, run: UUID) -> Run | None:
         """One run."""
@@ -192,7 +213,7 @@ class Store:
     async def log(self, project: str, event: UUID | None, level: str, lines: list[str]) -> None:
         """Adds lines, and now and then drops those beyond the limit."""
         await self._pool.execute(
-            "INSERT INTO logs (project_id, event_id, level, line) SELECT $1, $2, $3, l FROM unnest($4::text[]) AS l",
+            f"{_WRITING} INSERT INTO logs (project_id, event_id, level, line) SELECT $1, $2, $3, l FROM writing, unnest($4::text[]) AS l",  # noqa: S608
             project,
             event,
             level,
@@ -210,13 +231,43 @@ class Store:
     async def logs(
         self, project: str, before: int | None, limit: int, *, after: int | None = None, event: UUID | None = None
     ) -> list[LogLine]:
-        """Newest first, below `before`; with `after`, those that follow it, oldest first: what a tail shows next."""
+        """Newest first, below `before`; with `after`, those that follow it, oldest first: what a tail shows next.
+
+        Whoever goes on behind the newest id that he was shown misses no line and sees none twice.
+
+        Raises:
+            StillWriting: in a moment.
+        """
         order = "ASC" if after is not None else "DESC"
         query = (
             "SELECT * FROM logs WHERE project_id = $1 AND ($2::bigint IS NULL OR id < $2) AND ($4::bigint IS NULL OR id > $4)"  # noqa: S608
             f" AND ($5::uuid IS NULL OR event_id = $5) ORDER BY id {order} LIMIT $3"
         )
-        return [LogLine.model_validate(dict(r)) for r in await self._pool.fetch(query, project, before, limit, after, event)]
+        rows = await self._rows(query, project, before, limit, after, event, newest=before is None)
+        return [LogLine.model_validate(dict(r)) for r in rows]
+
+    async def of_event(self, project: str, event: UUID, limit: int) -> list[LogLine]:
+        """The first lines of an event."""
+        query = "SELECT * FROM logs WHERE project_id = $1 AND event_id = $2 ORDER BY id LIMIT $3"
+        return [LogLine.model_validate(dict(r)) for r in await self._pool.fetch(query, project, event, limit)]
+
+    async def reaches(self, project: str, line: int) -> bool:
+        """Whether the log still holds this line or one before it: then none behind it was dropped for want of room."""
+        query = "SELECT EXISTS (SELECT FROM logs WHERE project_id = $1 AND id <= $2)"
+        return bool(await self._pool.fetchval(query, project, line))
+
+    async def _rows(self, query: str, project: str, *given: Any, newest: bool) -> list[asyncpg.Record]:
+        """Whoever is shown nothing misses nothing; else see `_READING`."""
+        found = await self._pool.fetch(query, project, *given)
+        if not newest or not found:
+            return found
+        try:
+            async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+                await connection.execute("SELECT set_config('lock_timeout', $1, true)", _PATIENCE)
+                await connection.execute(_READING, project)
+                return await connection.fetch(query, project, *given)
+        except asyncpg.LockNotAvailableError:
+            raise StillWriting from None
 
     async def sweep_runs(self, days: int) -> int:
         """Forgets one batch of runs older than that, the oldest first; how many. The id begins with the time: no other index is read."""

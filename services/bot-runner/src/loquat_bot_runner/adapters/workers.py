@@ -24,10 +24,12 @@ from loquat_bot_runner.adapters.store import Store
 from loquat_bot_runner.adapters.worker import Worker
 from loquat_bot_runner.domain.configuration import Setting
 from loquat_bot_runner.domain.gate import Loaded, overstated
+from loquat_bot_runner.domain.limits import BotLimits
 from loquat_bot_runner.domain.replies import checked
 from loquat_bot_runner.domain.schedules import declared
-from loquat_bot_runner.errors import CallFailed, DoesNotStart, ProjectDatabaseAway
-from loquat_bot_runner.ports import Task
+from loquat_bot_runner.domain.tools import Tool
+from loquat_bot_runner.errors import CallFailed, DoesNotStart, PackagesRefused, ProjectDatabaseAway
+from loquat_bot_runner.ports import Task, Voice
 
 _SWEEP: Final = 15.0
 _WATCH: Final = 0.1  # seconds; a look costs 30 us and only at busy workers
@@ -35,6 +37,7 @@ _MOST_QUERIES: Final = 2**31 - 1  # that are noted: the number is the bot's own 
 _LOADING: Final = 4  # versions that are loaded at once to hear what they declare
 _PATIENCE: Final = 25.0  # seconds until one's turn: two that do not load in time may be before it
 _MOST_KNOWN: Final = 10_000  # versions of which it is remembered what they want
+_ALL: Final = (True, True, True)  # what a version may want that nobody has started yet
 _WAITING_LINES: Final = 10_000  # log lines not yet written, of all projects
 _WAITING_LINES_OF_ONE: Final = 500  # of one; beyond it the newest are dropped and that is said
 
@@ -50,35 +53,31 @@ class Workers:
         *,
         most: int,
         idle: float,
-        limit: float,
-        processor: float = 5.0,
         in_use: Callable[[str], Collection[str]] = lambda _: (),
     ) -> None:
-        """`in_use`: the versions of a project that somebody is answered by; the last one that was called stays besides.
-
-        `limit` and `processor`: seconds, and seconds of processor time, of one call.
-        """
+        """`in_use`: the versions of a project that somebody is answered by; the last one that was called stays besides."""
         self._store, self._bundles, self._housing = store, bundles, housing
-        self._most, self._idle, self._limit, self._processor = most, idle, limit, processor
+        self._most, self._idle = most, idle
         self._in_use, self._loading = in_use, asyncio.Semaphore(_LOADING)
         self._workers: dict[tuple[str, str], Worker] = {}
         self._leaving: list[Worker] = []
         self._gates: dict[str, asyncio.Lock] = {}
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
-        self._wants: dict[str, tuple[bool, bool]] = {}  # whether a version observes, and gathers bursts; a version never changes
+        self._wants: dict[str, tuple[bool, bool, bool]] = {}  # whether a version observes, gathers, takes back; it never changes
         self._lines: asyncio.Queue[tuple[str, UUID | None, str, str]] = asyncio.Queue(_WAITING_LINES)
         self._waiting: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._log = get_logger()
 
-    async def call(self, task: Task) -> dict[str, Any]:
+    async def call(self, task: Task, voice: Voice | None = None) -> dict[str, Any]:
         """See `ports.Bots`."""
         started = time.perf_counter()
         outcome = "ok"
         try:
             worker = await self._worker(task)
             handled = await worker.handled(
-                self._limit,
+                worker.limits.call_seconds,
+                voice,
                 event=task.event,
                 contact=task.contact,
                 conversation=task.conversation,
@@ -91,7 +90,8 @@ class Workers:
                 ask=task.ask,
                 following=task.following,
             )
-            return {**checked(handled.result), "queries": min(max(handled.queries, 0), _MOST_QUERIES)}
+            said = voice.said if voice is not None else 0
+            return {**checked(handled.result, worker.limits.messages, said), "queries": min(max(handled.queries, 0), _MOST_QUERIES)}
         except CallFailed as failure:
             outcome = type(failure).__name__
             self._note(task.project.project_id, UUID(task.event["id"]), "error", f"{failure.error}\n{failure.trace}".strip())
@@ -102,22 +102,28 @@ class Workers:
 
     def observes(self, project: str) -> bool:
         """See `ports.Bots`."""
-        return any(self._wants.get(version, (True, True))[0] for version in self._in_use(project))
+        return any(self._wants.get(version, _ALL)[0] for version in self._in_use(project))
 
     def gathers(self, project: str) -> bool:
         """See `ports.Bots`."""
-        return any(self._wants.get(version, (True, True))[1] for version in self._in_use(project))
+        return any(self._wants.get(version, _ALL)[1] for version in self._in_use(project))
+
+    def takes_back(self, project: str) -> bool:
+        """See `ports.Bots`."""
+        return any(self._wants.get(version, _ALL)[2] for version in self._in_use(project))
 
     async def _worker(self, task: Task) -> Worker:
         key = (task.project.project_id, task.version)
-        worker = self._workers.get(key)
-        if worker is not None and not (worker.dead or worker.worn):
+        limits = await self._housing.limits(key[0])
+        if (worker := self._serving(key, limits)) is not None:
             return worker
         async with self._gates.setdefault(key[0], asyncio.Lock()):
-            worker = self._workers.get(key)
-            if worker is None or worker.dead or worker.worn:
-                worker = await self._start(task)
-            return worker
+            return self._serving(key, limits) or await self._start(task)
+
+    def _serving(self, key: tuple[str, str], limits: BotLimits) -> Worker | None:
+        """One that may take another call: others' limits are not these."""
+        worker = self._workers.get(key)
+        return worker if worker is not None and not (worker.dead or worker.worn or worker.limits != limits) else None
 
     async def _start(self, task: Task) -> Worker:
         project, version = task.project.project_id, task.version
@@ -126,7 +132,7 @@ class Workers:
         worker, ready = await self._started(task.project, folder)
         if len(self._wants) >= _MOST_KNOWN:
             self._wants.clear()
-        self._wants[version] = (ready.observes, ready.gathers)
+        self._wants[version] = (ready.observes, ready.gathers, ready.takes_back)
         kept = set(self._in_use(project)) - {version}
         replaced = [k for k in self._workers if k[0] == project and k[1] not in kept]
         self._leaving += [self._workers.pop(k) for k in replaced]
@@ -137,11 +143,17 @@ class Workers:
     async def load(self, project: ProjectListed, version: str) -> Loaded:
         """See `ports.Loads`. What it prints meanwhile goes to the project's log, as that of a deployed bot."""
         async with self._turn(project.project_id):
-            worker, ready = await self._started(project, await self._bundles.of(project.project_id, version))
+            try:
+                worker, ready = await self._started(project, await self._bundles.of(project.project_id, version))
+            except PackagesRefused as refused:
+                self._note(project.project_id, None, "error", refused.error)
+                raise
             await asyncio.shield(worker.kill())
         settings = {s.key: Setting(s.key, s.kind, s.nullable, s.help) for s in ready.settings}
         needs = {need.table: tuple(need.columns) for need in ready.needs}
-        loaded = Loaded(tuple(ready.states), needs, settings, tuple(declared([msgspec.structs.asdict(s) for s in ready.schedules])))
+        schedules = tuple(declared([msgspec.structs.asdict(s) for s in ready.schedules]))
+        tools = tuple(Tool(t.name, t.description, t.parameters) for t in ready.tools)
+        loaded = Loaded(tuple(ready.states), needs, settings, schedules, tools)
         if (reason := overstated(loaded)) is not None:
             raise DoesNotStart(reason)
         return loaded
@@ -203,7 +215,7 @@ class Workers:
         while True:
             await asyncio.sleep(_WATCH)
             for worker in (*self._workers.values(), *self._leaving):
-                worker.watch(self._processor)
+                worker.watch()
 
     async def write_logs(self) -> None:
         """Writes what bots say into the project's log, for ever."""
@@ -212,7 +224,7 @@ class Workers:
             self._waiting[project] -= 1
             if self._waiting[project] <= 0:
                 del self._waiting[project]
-            lines = [line for line in text.replace("\0", "").splitlines() if line.strip()]
+            lines = [line for line in text.splitlines() if line.strip()]
             try:
                 await self._store.log(project, event, level, lines)
             except Exception:  # noqa: BLE001  (a line that cannot be kept must not stop bots)
@@ -226,7 +238,7 @@ class Workers:
         if dropped := self._dropped.pop(project, 0):
             text = f"{text}\n({dropped} lines before this were not kept: too many at once)"
         self._waiting[project] += 1
-        self._lines.put_nowait((project, event, level, text))
+        self._lines.put_nowait((project, event, level, self._store.said(project, text)))
 
     async def close(self) -> None:
         """Ends all."""

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import Final
 
-from loquat_bot_runner.domain import manifest
+from loquat_bot_runner.domain import manifest, packages
 
 MOST_FILES: Final = 200
 LARGEST: Final = 1 << 20
@@ -135,6 +135,9 @@ def _flaws(path: str, content: str) -> Iterator[Flaw]:
         return
     if path.endswith(".py"):
         yield from _parses(path, content)
+    elif path == packages.LOCK:
+        for wrong in packages.flaws(content):
+            yield Flaw("lock", f"{path}, line {wrong.line}: {wrong.message}", wrong.advice, path, wrong.line)
     elif path.endswith(".toml"):
         for wrong in manifest.flaws(path, content):
             place = f"{path}, line {wrong.line}" if wrong.line is not None else path

@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from loquat_bot_runner.domain import tools as toolbox
 from loquat_bot_runner.domain.configuration import Setting, flaws, known_kind
 from loquat_bot_runner.domain.schedules import Declared
+from loquat_bot_runner.domain.tools import Tool
 
 INITIAL: Final = "unstructured"
 """The state in which every conversation opens: a bot need not name it."""
@@ -19,12 +21,13 @@ _LONGEST_STATE, _LONGEST_NAME, _LONGEST_KEY, _LONGEST_HELP = 60, 63, 100, 1_000 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a version says of itself when it is loaded: its states, tables with the columns that it cannot do without, keys of its configuration, schedules."""
+    """What a version says of itself when it is loaded: states, tables with the columns that it cannot do without, keys of its configuration, schedules, tools."""
 
     states: tuple[str, ...]
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
     schedules: tuple[Declared, ...] = ()
+    tools: tuple[Tool, ...] = ()
 
 
 def overstated(loaded: Loaded) -> str | None:
@@ -42,7 +45,7 @@ def overstated(loaded: Loaded) -> str | None:
     for setting in loaded.settings.values():
         if not known_kind(setting.kind) or len(setting.help) > _LONGEST_HELP or "\0" in setting.help:
             return f"the key {setting.key!r} of its configuration is not described as it should be"
-    return None
+    return toolbox.flaw(loaded.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ def does_not_load(error: str, trace: str) -> Objection:
     """The code cannot be imported."""
     advice = "`loquat bot check` loads it as the platform does"
     return Objection("does_not_load", error, advice, trace or None)
+
+
+def not_installable(error: str) -> Objection:
+    """What its lock names cannot be installed."""
+    return Objection("packages_refused", error, "mend requirements.txt and write requirements.lock with `loquat bot lock`")
 
 
 def objections(

@@ -10,8 +10,10 @@ from loquat_common.bus.port import Dead, Defer, Outcome, Retry
 from loquat_bot_runner.errors import (
     BotError,
     CallFailed,
+    DatabaseLost,
     DoesNotStart,
     OutOfMemory,
+    PackagesRefused,
     ProjectDatabaseAway,
     ProtocolViolated,
     SlowStart,
@@ -24,6 +26,9 @@ STALE: Final = timedelta(hours=24)
 _TRIES: Final = 3
 _TIMEOUT_TRIES: Final = 2  # a slow service outside may have recovered
 _AWAY: Final = 5.0
+_LOST_TRIES: Final = 8
+"""Of a database that only the bot found away, each pause twice the one before: ten minutes, longer than a cluster takes to start again, or than a busy bot's
+own handlers keep all its connections."""
 _SLOW: Final = 30.0  # three times as long as a start may take: a bot that never loads has a quarter of a place at most
 
 
@@ -32,6 +37,7 @@ _AT_ONCE: Final[dict[type[CallFailed], Outcome]] = {
     ProjectDatabaseAway: Defer(_AWAY, "the project's database does not answer"),
     DoesNotStart: Defer(1.0, "the deployed version does not start"),
     SlowStart: Defer(_SLOW, "the deployed version did not load in time"),
+    PackagesRefused: Defer(_SLOW, "the deployed version's packages cannot be installed"),
     OutOfMemory: Dead("the bot used more memory than it may"),
     ProtocolViolated: Dead("the bot's process broke the protocol"),
 }
@@ -48,6 +54,9 @@ def after(failure: CallFailed, attempts: int) -> Outcome:
         return (
             Dead(f"the bot took too long {attempts + 1} times") if attempts + 1 >= _TIMEOUT_TRIES else Retry(2.5, "the bot took too long")
         )
+    if isinstance(failure, DatabaseLost):
+        many = attempts + 1 >= _LOST_TRIES
+        return Dead(f"the bot lost its database {attempts + 1} times") if many else Retry(_AWAY * 2**attempts, "the bot lost its database")
     if isinstance(failure, BotError):
         return Dead(f"the bot failed {attempts + 1} times") if attempts + 1 >= _TRIES else Retry(2.5 * 2**attempts, "the bot failed")
     raise TypeError(f"no outcome for {type(failure).__name__}")

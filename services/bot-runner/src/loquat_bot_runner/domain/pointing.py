@@ -1,4 +1,4 @@
-"""What becomes of a project's pointer when a person deploys, tries, promotes, stops or goes back: pure steps from one to the next."""
+"""What becomes of a project's pointer when a person deploys, tries, promotes, stops, goes back or pauses: pure steps from one to the next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 
 from loquat_events.bots import Canary, CanaryStep
 
-Kind = Literal["deploy", "canary", "promote", "stop", "rollback", "testers"]
+Kind = Literal["deploy", "canary", "promote", "stop", "rollback", "testers", "pause", "resume"]
 SETTLED: Final = timedelta(seconds=5)
 """After this every replica has heard of a canary, and two clocks agree: only conversations opened later may be its."""
 MOST_STEPS: Final = 20
@@ -27,12 +27,18 @@ class CannotPoint(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pointing:
-    """Where a project's pointer goes. `before`: the deployment to which a rollback from there leads."""
+    """Where a project's pointer goes. `before`: the deployment to which a rollback from there leads. `paused`: whatever it is, nobody is answered."""
 
     version: str
     before: UUID | None = None
     canary: Canary | None = None
     testers: Mapping[str, str] = field(default_factory=dict[str, str])
+    paused: bool = field(default=False, kw_only=True)
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Versions, and perhaps the draft, that it names."""
+        return frozenset({self.version, *([self.canary.version] if self.canary is not None else []), *self.testers.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +50,10 @@ class Here(Pointing):
 
 
 def deployed(now: Here | None, version: str) -> Pointing:
-    """Everybody but test contacts is answered by this version; a canary ends."""
+    """Everybody but test contacts is answered by this version; a canary ends. A paused bot stays paused."""
     if now is None:
         return Pointing(version)
-    return Pointing(version, now.before if version == now.version else now.deployment, None, now.testers)
+    return Pointing(version, now.before if version == now.version else now.deployment, None, now.testers, paused=now.paused)
 
 
 def tried(now: Here | None, version: str, percent: int, at: datetime, *, opened: bool) -> Pointing:
@@ -66,7 +72,7 @@ def tried(now: Here | None, version: str, percent: int, at: datetime, *, opened:
     if len(steps) >= MOST_STEPS:
         raise CannotPoint("too_many_steps", f"a canary goes through {MOST_STEPS} percentages at most; promote or stop it")
     canary = Canary(version=version, steps=(*steps, CanaryStep(percent=percent, since=at + SETTLED)), open=opened)
-    return Pointing(now.version, now.before, canary, now.testers)
+    return Pointing(now.version, now.before, canary, now.testers, paused=now.paused)
 
 
 def promoted(now: Here | None) -> Pointing:
@@ -77,7 +83,7 @@ def promoted(now: Here | None) -> Pointing:
     """
     canary = _canary(now)
     assert now is not None  # noqa: S101  (a canary is in a pointer)
-    return Pointing(canary.version, now.deployment, None, now.testers)
+    return Pointing(canary.version, now.deployment, None, now.testers, paused=now.paused)
 
 
 def stopped(now: Here | None) -> Pointing:
@@ -88,7 +94,7 @@ def stopped(now: Here | None) -> Pointing:
     """
     _canary(now)
     assert now is not None  # noqa: S101  (a canary is in a pointer)
-    return Pointing(now.version, now.before, None, now.testers)
+    return Pointing(now.version, now.before, None, now.testers, paused=now.paused)
 
 
 def rolled_back(now: Here | None) -> Pointing:
@@ -101,7 +107,7 @@ def rolled_back(now: Here | None) -> Pointing:
         return stopped(now)
     if now is None or now.back is None:
         raise CannotPoint("nothing_before", "there is no version before this one")
-    return Pointing(now.back.version, now.back.before, None, now.testers)
+    return Pointing(now.back.version, now.back.before, None, now.testers, paused=now.paused)
 
 
 def tested(now: Here | None, testers: Mapping[str, str]) -> Pointing:
@@ -112,7 +118,31 @@ def tested(now: Here | None, testers: Mapping[str, str]) -> Pointing:
     """
     if now is None:
         raise CannotPoint("nothing_deployed", "deploy a version first: all other contacts need one")
-    return Pointing(now.version, now.before, now.canary, testers)
+    return Pointing(now.version, now.before, now.canary, testers, paused=now.paused)
+
+
+def paused(now: Here | None) -> Pointing:
+    """Nobody is answered until it is resumed.
+
+    Raises:
+        CannotPoint: nothing is deployed, or it is paused.
+    """
+    if now is None:
+        raise CannotPoint("nothing_deployed", "nothing is deployed: there is no bot to be paused")
+    if now.paused:
+        raise CannotPoint("paused_already", "the bot is paused already")
+    return Pointing(now.version, now.before, now.canary, now.testers, paused=True)
+
+
+def resumed(now: Here | None) -> Pointing:
+    """Whoever writes from now on is answered as before; who wrote meanwhile is not.
+
+    Raises:
+        CannotPoint: it is not paused.
+    """
+    if now is None or not now.paused:
+        raise CannotPoint("not_paused", "the bot is not paused")
+    return Pointing(now.version, now.before, now.canary, now.testers)
 
 
 def _canary(now: Here | None) -> Canary:

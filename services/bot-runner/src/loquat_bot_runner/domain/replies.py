@@ -9,13 +9,20 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from loquat_events.conversations import Outgoing
+from loquat_events.meta import is_deep
 from pydantic import ValidationError
 
-from loquat_bot_runner.errors import ProtocolViolated
+from loquat_bot_runner.errors import BotError, ProtocolViolated
 
 _MOST: Final = 50
+MOST_NOW: Final = 10
+"""Replies that one call says before its end."""
+_LARGEST_NOW: Final = 64 << 10
 _LONGEST_STATE: Final = 60
 _LARGEST: Final = 256 << 10
+_DEEPEST: Final = 32
+"""Levels of a contact's attributes and a timer's data, as the SDK has it."""
+_DEEPEST_OF_ALL: Final = 128  # the notes of a question hold what a contact sent: at most 100
 _KEYS: Final = {"replies", "state", "end", "contact", "timers", "sends", "hold", "ask", "joins", "later"}
 _TIMER: Final = {"name", "at", "data", "until_answer"}
 _TIME: Final = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00")
@@ -31,11 +38,12 @@ _LONGEST_NAME: Final = 200
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,3}")
 
 
-def checked(result: dict[str, Any]) -> dict[str, Any]:
-    """The result as `commit_run` takes it.
+def checked(result: dict[str, Any], messages: int = _MOST, before: int = 0) -> dict[str, Any]:
+    """The result as `commit_run` takes it; `messages`: that a call may say, of which it has said so many `before` its end.
 
     Raises:
         ProtocolViolated: the SDK would not have made it.
+        BotError: more messages than the project may say in one call.
     """
     result = _plain(result)
     state, replies, end = result.get("state"), result.get("replies", []), result.get("end", False)
@@ -45,6 +53,8 @@ def checked(result: dict[str, Any]) -> dict[str, Any]:
         raise ProtocolViolated("the state has another shape")
     if len(replies) > _MOST:  # pyright: ignore[reportUnknownArgumentType]
         raise ProtocolViolated("too many replies")
+    if (count := len(replies) + before) > messages:  # pyright: ignore[reportUnknownArgumentType]
+        raise BotError(f"one call of this project's bot says at most {messages} messages; this one said {count}")
     try:
         said = [Outgoing.model_validate(r).model_dump(exclude_none=True) for r in replies]  # pyright: ignore[reportUnknownVariableType]
     except ValidationError:
@@ -63,6 +73,23 @@ def checked(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def checked_now(answered: str, reply: dict[str, Any]) -> tuple[UUID, dict[str, Any]]:
+    """What is said before the end of a call, and the event that it answers.
+
+    Raises:
+        ProtocolViolated: the SDK would not have made it.
+    """
+    plain = _plain(reply)
+    try:
+        said = Outgoing.model_validate(plain).model_dump(exclude_none=True)
+        event = UUID(answered)
+    except ValueError:  # pydantic's is one
+        raise ProtocolViolated("a reply has another shape") from None
+    if len(json.dumps(said)) > _LARGEST_NOW:
+        raise ProtocolViolated("a reply is too large")
+    return event, said
+
+
 def _plain(result: dict[str, Any]) -> dict[str, Any]:
     """As JSON has it: a frame may hold bytes, dates, numbers that are none and maps in maps without end."""
     try:
@@ -73,7 +100,10 @@ def _plain(result: dict[str, Any]) -> dict[str, Any]:
         raise ProtocolViolated("the result is too large")
     if _NUL.search(text) is not None:
         raise ProtocolViolated("the result has a NUL character")
-    return json.loads(text)
+    plain = json.loads(text)
+    if is_deep(plain, _DEEPEST_OF_ALL):
+        raise ProtocolViolated("the result has too many levels")
+    return plain
 
 
 def _held(result: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +189,7 @@ def _timer(given: Any) -> dict[str, Any]:
         or not isinstance(known.get("until_answer", False), bool)
         or len(text) > _LARGEST
         or "\\u0000" in text
+        or is_deep(data, _DEEPEST)
     ):
         raise ProtocolViolated("a timer has another shape")
     return known
@@ -178,6 +209,7 @@ def _contact(given: Any) -> dict[str, Any] | None:
         or not (attributes is None or isinstance(attributes, dict))
         or len(text) > _LARGEST
         or "\\u0000" in text
+        or is_deep(cast("object", attributes), _DEEPEST)
     ):
         raise ProtocolViolated("what is noted of the contact has another shape")
     return known

@@ -16,7 +16,6 @@ from loquat_common.failpoints import Failpoints
 from loquat_events.conversations import (
     ConversationChanged,
     HoldOrdered,
-    MessageQueued,
     MessageReceived,
     PersonUpdateReceived,
     ScheduleFired,
@@ -37,11 +36,17 @@ from loquat_bot_runner.domain.pointer import DRAFT, Choice, choose, needs_openin
 from loquat_bot_runner.errors import BotError, CallFailed, DoesNotStart, ProjectDatabaseAway, SlowStart, Superseded
 from loquat_bot_runner.handlers.tasks import task_of
 from loquat_bot_runner.handlers.timed import Timed
+from loquat_bot_runner.handlers.voice import Voices, queued
 from loquat_bot_runner.ports import Begun, Bots, Committed, Hold, Known, Runs
 
 _ROUNDS: Final = 5  # a conversation that others move as often within one event comes back a little later
 _NOT_YET: Final = 1.0
 _SOON: Final = 0.2
+_HANDBACK: Final = "loquat:handback"  # the timer by which a conversation's database says that it is the bot's again
+
+
+class Claims(set[tuple[UUID | None, int]]):
+    """Where a bot said that another run was first. One that was has moved the conversation: whoever begins there again has been told what is not so."""
 
 
 class MoreMayCome(Exception):
@@ -72,6 +77,7 @@ class Inbox:
         self._runs, self._bots, self._store, self._secrets = runs, bots, store, secrets
         self._directory, self._deployed, self._bus = directory, deployed, bus
         self._failpoints, self._clock = failpoints, clock
+        self._voices = Voices(runs, bus, failpoints, clock)
 
     async def handle(self, received: Received) -> Outcome:
         """One event."""
@@ -110,7 +116,7 @@ class Inbox:
 
     async def _rounds(self, project: ProjectListed, received: Received, element: dict[str, Any]) -> Outcome:
         event = received.event
-        hold = self._hold(project, received)
+        hold, claims = self._hold(project, received), Claims()
         for _ in range(_ROUNDS):
             run: dict[str, Any] = {}
             begun = await self._runs.begin(
@@ -123,10 +129,12 @@ class Inbox:
                 gathers=self._bots.gathers(project.project_id),
             )
             self._failpoints.hit("bot_runner.after_begin")
+            await self._voices.publish(project, event.id, begun.unsaid)
             match begun.todo:
                 case "done" | "held":
                     await self._publish(project, event.id, begun.outbox)
                     await self._timed.follow(project, event.id, begun.timed or {})
+                    await self._timed.hold(project, event.lane, begun.holder)
                     told = self._changed(event, begun, begun.holder) if isinstance(event.data, PersonUpdateReceived) else ()
                     return Done((*told, *self._touched(event, await self._runs.touched(project, event.id) if begun.todo == "done" else {})))
                 case "dead":  # cut off when what follows was true and the event not yet put aside
@@ -134,7 +142,7 @@ class Inbox:
                     await self._bus.publish(*self._flagged(event, begun.holder))
                     return Dead("the bot failed")
                 case "observe":
-                    if (seen := await self._observed(project, received, begun)) is None:
+                    if (seen := await self._observed(project, received, begun, claims)) is None:
                         hold = "held"
                         continue
                     committed, run = seen
@@ -145,13 +153,15 @@ class Inbox:
                     first = await self._runs.commit(project, begun.blocked_by, None, None)
                     await self._publish(project, begun.blocked_by, first.outbox)
                     await self._timed.follow(project, begun.blocked_by, first.timed)
+                    await self._timed.hold(project, event.lane, first.holder)
                     continue
                 case _:
-                    committed, run = await self._run(project, received, begun)
+                    committed, run = await self._run(project, received, begun, claims)
             self._failpoints.hit("bot_runner.after_commit")
             if committed.status != "superseded":
                 await self._publish(project, event.id, committed.outbox)
                 await self._timed.follow(project, event.id, committed.timed)
+                await self._timed.hold(project, event.lane, committed.holder)
                 if run:
                     await self._store.record_run(project.project_id, run)
                 return Done((*self._changed(event, begun, committed.holder), *self._touched(event, committed.touched)))
@@ -163,6 +173,8 @@ class Inbox:
             return None
         if isinstance(data, TimerFired | ScheduleFired) and data.epoch != project.epoch:
             return "discarded"
+        if isinstance(data, TimerFired) and data.name == _HANDBACK and not self._bots.takes_back(project.project_id):
+            return "discarded"
         return None if self._deployed.version(project.project_id) is not None else "held"
 
     def _age(self, received: Received) -> timedelta | None:
@@ -170,10 +182,12 @@ class Inbox:
         since = _since(received.event)
         return self._clock() - since if since is not None and not received.redriven else None
 
-    async def _observed(self, project: ProjectListed, received: Received, begun: Begun) -> tuple[Committed, dict[str, Any]] | None:
+    async def _observed(
+        self, project: ProjectListed, received: Received, begun: Begun, claims: Claims
+    ) -> tuple[Committed, dict[str, Any]] | None:
         """What a person holds, seen by the bot; None: it failed, and nobody waits for it to do better."""
         try:
-            return await self._run(project, received, begun)
+            return await self._run(project, received, begun, claims)
         except ProjectDatabaseAway:
             raise
         except CallFailed:
@@ -190,6 +204,7 @@ class Inbox:
         self._failpoints.hit("bot_runner.after_fail")
         if failed is None:
             return dead
+        await self._voices.publish(project, event.id, failed.unsaid)
         if failed.status == "superseded":
             return Defer(_SOON, "the conversation has moved, or the bot has committed after all")
         await self._publish(project, event.id, failed.outbox)
@@ -209,14 +224,17 @@ class Inbox:
             "replies": 0,
         }
 
-    async def _run(self, project: ProjectListed, received: Received, begun: Begun) -> tuple[Committed, dict[str, Any]]:
+    async def _run(self, project: ProjectListed, received: Received, begun: Begun, claims: Claims) -> tuple[Committed, dict[str, Any]]:
         """The bot's result made true, and the row that tells of the run: written after the replies are on their way, or when it failed."""
         run, clock, choice = self._row(received, begun), time.perf_counter(), None
         try:
+            if (begun.conversation_id, begun.version) in claims:
+                raise BotError("the bot says that another run was first, and its database knows of none")
             choice = await self._choice(project, received.event, begun)
             run["version"] = choice.version if choice is not None else None
             result = await self._result(project, received.event, begun, run["version"])
         except Superseded:
+            claims.add((begun.conversation_id, begun.version))
             return Committed("superseded", []), {}
         except CallFailed as failure:
             took = (time.perf_counter() - clock) * 1000
@@ -229,7 +247,7 @@ class Inbox:
             raise MoreMayCome(result["later"])
         self._failpoints.hit("bot_runner.after_handler")
         run["queries"] = result.pop("queries", None)
-        said = len(result["replies"]) + len(result.get("sends", ()))
+        said = result.pop("said", 0) + len(result["replies"]) + len(result.get("sends", ()))
         run |= {"outcome": "handled", "replies": said, "next_state": result.get("state", begun.state)}
         run["duration_ms"] = (time.perf_counter() - clock) * 1000
         return await self._runs.commit(project, received.event.id, begun.version, result), run
@@ -273,22 +291,18 @@ class Inbox:
             raise DoesNotStart("no version is deployed")
         known = begun.context or Known()
         task = task_of(project, version, event, begun, known, await self._secrets.of(project.project_id, project.epoch, known.secrets))
-        result = await self._bots.call(task)
-        return silenced(result) if task.observing else result
+        voice = self._voices.of(project, event, begun)
+        result = await self._bots.call(task, voice)
+        return silenced(result) if task.observing else {**result, "said": voice.said if voice is not None else 0}
 
     async def _publish(self, project: ProjectListed, event: UUID, outbox: list[dict[str, Any]]) -> None:
         """The messages, then their rows go. A crash in between publishes them again, with the same ids."""
         if not outbox:
             return
-        await self._bus.publish(*(self._queued(project, event, row) for row in outbox))
+        await self._bus.publish(*(queued(project, event, row, self._clock()) for row in outbox))
         self._failpoints.hit("bot_runner.after_publish")
         await self._runs.clear(project, sorted({UUID(row["event_id"]) for row in outbox}))
         self._failpoints.hit("bot_runner.after_clear")
-
-    def _queued(self, project: ProjectListed, cause: UUID, row: dict[str, Any]) -> AnyEvent:
-        queued = MessageQueued.model_validate({**row, "cause": cause, "message": row["body"]})
-        lane = queued.addresses[0].value if queued.addresses else str(queued.contact_id)
-        return self._event(queued, queued.message_id, project.project_id, lane)
 
     def _changed(self, event: AnyEvent, begun: Begun, holder: dict[str, Any] | None) -> tuple[AnyEvent, ...]:
         if begun.conversation_id is None:

@@ -15,6 +15,7 @@ from loquat_events.envelope import AnyEvent, Event, Payload
 from loquat_events.projects import ProjectListed
 
 from loquat_bot_runner.adapters.due import DueIndex
+from loquat_bot_runner.adapters.lapses import Lapse
 
 _SHOWN: Final = 5  # contacts that a line of the log names
 Log = Callable[[str, UUID | None, str, list[str]], Awaitable[None]]
@@ -56,6 +57,13 @@ class Timed:
             await self._arm(project, timers)
         if sends := timed.get("send"):
             await self._send(project, event, sends)
+
+    async def hold(self, project: ProjectListed, lane: str, holder: Mapping[str, Any] | None) -> None:
+        """Who holds the conversation now, before the event is finished: where that ends by itself, it is to be told."""
+        if holder is None or holder.get("held_until") is None:
+            return
+        until = datetime.fromisoformat(holder["held_until"])
+        await self._index.lapses.note(Lapse(project.project_id, UUID(holder["conversation_id"]), project.epoch, until, lane))
 
     async def _arm(self, project: ProjectListed, timers: list[dict[str, Any]]) -> None:
         self._failpoints.hit("bot_runner.before_arm")

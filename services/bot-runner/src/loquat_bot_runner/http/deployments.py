@@ -56,6 +56,8 @@ class DeploymentsApi:
             (shapes.ROLLBACK, self.rollback),
             (shapes.PROMOTE, self.promote),
             (shapes.STOP, self.stop),
+            (shapes.PAUSE, self.pause),
+            (shapes.RESUME, self.resume),
             (shapes.TESTERS, self.testers),
             (shapes.STATUS, self.status),
             (shapes.STATES, self.states),
@@ -105,6 +107,14 @@ class DeploymentsApi:
             path.project_id, "rollback", lambda now, _at: pointing.rolled_back(now), request[ACTOR].subject, body.message
         )
 
+    async def pause(self, request: web.Request, *, path: OneProject, body: shapes.Why) -> shapes.Deployment:
+        """For nobody, whatever it is."""
+        return await self._move(path.project_id, "pause", lambda now, _at: pointing.paused(now), request[ACTOR].subject, body.message)
+
+    async def resume(self, request: web.Request, *, path: OneProject, body: shapes.Why) -> shapes.Deployment:
+        """For all as before. What came meanwhile is not answered."""
+        return await self._move(path.project_id, "resume", lambda now, _at: pointing.resumed(now), request[ACTOR].subject, body.message)
+
     async def testers(self, request: web.Request, *, path: OneProject, body: shapes.Testers) -> shapes.Deployment:
         """Test contacts."""
         for version in set(body.testers.values()) - {DRAFT}:
@@ -134,6 +144,7 @@ class DeploymentsApi:
         answering = {current.version, current.canary.version if current.canary is not None else None} if current is not None else set[str]()
         return shapes.BotStatus(
             deployment=_deployment(current) if current is not None else None,
+            paused=current is not None and current.paused,
             newest_version=newest,
             saved_not_deployed=newest is not None and newest not in answering,
             comparison=comparison,

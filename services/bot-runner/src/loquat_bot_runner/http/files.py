@@ -12,6 +12,7 @@ from loquat_rest.operation import OneProject
 
 from loquat_bot_runner.adapters.drafts import Draft, DraftFile, DraftFull, Drafts, FileChanged
 from loquat_bot_runner.domain.bundle import LARGEST, MOST_FILES, path_flaw, weight
+from loquat_bot_runner.domain.precondition import Seen
 from loquat_bot_runner.domain.searching import search
 from loquat_bot_runner.http.versions import BELOW
 
@@ -48,15 +49,15 @@ class FilesApi:
             _plain(file)
         if len(body.files) > MOST_FILES or sum(weight(p, c) for p, c in body.files.items()) > LARGEST:
             raise _full()
-        match = _match(request)
+        seen = _seen(request)
         try:
-            return _files(await self._drafts.replace(path.project_id, body.files, author=request[ACTOR].subject, match=match))
+            return _files(await self._drafts.replace(path.project_id, body.files, author=request[ACTOR].subject, seen=seen))
         except FileChanged:
             draft = await self._drafts.read(path.project_id)
             raise Problem(
                 412,
                 "draft_changed",
-                "The draft is not as you saw it" if match is not None else "The draft holds changes that are not saved",
+                "The draft is not as you saw it" if seen is not None else "The draft holds changes that are not saved",
                 "Read it, and send its etag as If-Match to replace it",
                 current=_files(draft).model_dump(mode="json", exclude_none=True),
             ) from None
@@ -74,38 +75,36 @@ class FilesApi:
         return _answer(found)
 
     async def write(self, request: web.Request, *, path: shapes.OneFile, body: shapes.WriteFile) -> web.Response:
-        """If-Match names the etag that was seen; If-None-Match: * means a new file. Without both, it must be new."""
+        """If-Match names the etag that was seen, or any with *; If-None-Match: * means a new file. Without both, it must be new."""
         _plain(path.file)
-        match = _match(request)
-        new = match is None
+        seen = _seen(request)
         try:
-            written = await self._drafts.write(
-                path.project_id, path.file, body.content, author=request[ACTOR].subject, match="" if match is None else match
-            )
+            written = await self._drafts.write(path.project_id, path.file, body.content, author=request[ACTOR].subject, seen=seen)
         except DraftFull:
             raise _full() from None
         except FileChanged as changed:
-            if new and "If-None-Match" not in request.headers:
+            if seen is None and "If-None-Match" not in request.headers:
                 raise _unseen(changed.current) from None
             raise _changed(changed.current, body.content) from None
         return _answer(written)
 
     async def remove(self, request: web.Request, *, path: shapes.OneFile) -> None:
         """One."""
-        match = _match(request)
-        if not match:
+        seen = _seen(request)
+        if seen is None or seen.etags == frozenset():
             raise _unseen(None)
         try:
-            await self._drafts.remove(path.project_id, path.file, match=match)
+            await self._drafts.remove(path.project_id, path.file, seen=seen)
         except FileChanged as changed:
             if changed.current is None:
                 raise not_found("file") from None
             raise _changed(changed.current, None) from None
 
 
-def _match(request: web.Request) -> str | None:
-    given = request.headers.get("If-Match")
-    return given.strip().removeprefix("W/").strip('"') if given is not None else None
+def _seen(request: web.Request) -> Seen | None:
+    """A field that comes in several lines is one list."""
+    given = request.headers.getall("If-Match", [])
+    return Seen.read(", ".join(given) if given else None)
 
 
 def _plain(path: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from aiohttp import web
 from loquat_common.http import Api
-from loquat_common.problems import not_found
+from loquat_common.problems import Problem, not_found
 from loquat_rest import botruns as shapes
 from loquat_rest.operation import OneProject
 
-from loquat_bot_runner.adapters.store import RunFilter, Store
+from loquat_bot_runner.adapters.store import RunFilter, StillWriting, Store
 from loquat_bot_runner.http.versions import BELOW
 
 _LINES = 200  # of one run's log
@@ -27,9 +30,10 @@ class RunsApi:
         api.serve(shapes.LOGS, self.logs, below=BELOW)
 
     async def runs(self, _request: web.Request, *, path: OneProject, query: shapes.RunsQuery) -> shapes.RunList:
-        """Newest first."""
+        """Newest first, or what follows."""
         chosen = RunFilter(query.outcome, query.version, query.conversation, query.event, query.since)
-        found = await self._store.runs(path.project_id, query.before, query.limit, chosen)
+        with _told():
+            found = await self._store.runs(path.project_id, query.before, query.limit, chosen, after=query.after)
         return shapes.RunList(items=[shapes.Run(**r.model_dump()) for r in found])
 
     async def run(self, _request: web.Request, *, path: shapes.OneRun) -> shapes.RunDetail:
@@ -37,10 +41,20 @@ class RunsApi:
         found = await self._store.run(path.project_id, path.run_id)
         if found is None:
             raise not_found("run")
-        lines = await self._store.logs(path.project_id, None, _LINES, after=0, event=found.event_id)
+        lines = await self._store.of_event(path.project_id, found.event_id, _LINES)
         return shapes.RunDetail(log=[shapes.LogLine(**line.model_dump()) for line in lines], **found.model_dump())
 
     async def logs(self, _request: web.Request, *, path: OneProject, query: shapes.LogsQuery) -> shapes.LogList:
-        """Lines."""
-        found = await self._store.logs(path.project_id, query.before, query.limit, after=query.after, event=query.event)
-        return shapes.LogList(items=[shapes.LogLine(**line.model_dump()) for line in found])
+        """Newest first, or what follows."""
+        with _told():
+            found = await self._store.logs(path.project_id, query.before, query.limit, after=query.after, event=query.event)
+        missed = bool(found) and bool(query.after) and not await self._store.reaches(path.project_id, query.after or 0)
+        return shapes.LogList(items=[shapes.LogLine(**line.model_dump()) for line in found], missed=missed)
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    try:
+        yield
+    except StillWriting:
+        raise Problem(503, "busy", "What is newest is being written", "Try again in a moment") from None

@@ -59,6 +59,8 @@ class VersionsApi:
         """Against another version, its parent unless one is named."""
         shown = await self._shown(path.project_id, path.version)
         against = query.against or shown.parent
+        if query.against is None and against is not None and await self._versions.one(path.project_id, against) is None:
+            raise not_found("parent of it any more: only the last ones are kept; name another version in `against`")
         old: Mapping[str, str] = await self._files(path.project_id, against) if against is not None else {}
         new = await self._files(path.project_id, path.version)
         changes = await self._shelf.difference(old, new)

@@ -7,12 +7,12 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
+from loquat_connector.adapters.bodies import parsed, whole
 from loquat_connector.domain.verdict import Verdict, answered, nobody_knows, not_sent
 
 LIMIT: Final = 10.0
 """Seconds for one call in all."""
 _CONNECT: Final = 5.0
-_LARGEST: Final = 1 << 20
 
 
 class Graph:
@@ -42,24 +42,22 @@ class Graph:
             async with self._session.post(
                 f"{self._base}/{number}/messages", json=body, headers={"Authorization": f"Bearer {token}"}
             ) as response:
-                return answered(response.status, _parsed(await _whole(response.content)), attempt)
+                return answered(response.status, parsed(await whole(response.content)), attempt)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return not_sent(type(error).__name__, attempt)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return nobody_knows(type(error).__name__)
 
-
-async def _whole(content: aiohttp.StreamReader) -> bytes:
-    """The body to its end, as far as it is looked at: one `read` gives what has come so far."""
-    body = b""
-    while len(body) < _LARGEST and (piece := await content.read(_LARGEST - len(body))):
-        body += piece
-    return body
-
-
-def _parsed(raw: bytes) -> dict[str, Any] | None:
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None  # pyright: ignore[reportUnknownVariableType]  (JSON)
+    async def typing(self, number: str, token: str, wamid: str) -> str:
+        """Shows the contact of this message that it was read and is being answered; what came of it: `shown`, `refused`, or `failed`."""
+        if self._session is None:
+            raise RuntimeError("the client is not started")
+        body = {"messaging_product": "whatsapp", "status": "read", "message_id": wamid, "typing_indicator": {"type": "text"}}
+        try:
+            async with self._session.post(
+                f"{self._base}/{number}/messages", json=body, headers={"Authorization": f"Bearer {token}"}
+            ) as response:
+                await whole(response.content)
+                return "shown" if response.ok else "refused"
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return "failed"

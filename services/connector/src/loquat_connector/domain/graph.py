@@ -14,6 +14,7 @@ _BODY: Final = 1024
 _LIST_BODY: Final = 4096
 _CAPTION: Final = 1024
 _MOST_ROWS: Final = 10
+_UNCAPTIONED: Final = {"audio", "sticker"}
 
 
 class Unsendable(Exception):
@@ -45,9 +46,21 @@ class _List(BaseModel):
     sections: list[_Section] = Field(min_length=1, max_length=10)
 
 
-class _Image(BaseModel):
-    link: str | None = Field(default=None, max_length=2000)
-    id: str | None = Field(default=None, max_length=200)
+class _File(BaseModel):
+    """By its address, or by the id that Meta gave it when it was uploaded."""
+
+    link: str | None = Field(default=None, min_length=1, max_length=2000)
+    id: str | None = Field(default=None, min_length=1, max_length=200)
+    filename: str | None = Field(default=None, min_length=1, max_length=240)
+
+
+class _Flow(BaseModel):
+    flow_id: str | None = Field(default=None, min_length=1, max_length=200)
+    flow_name: str | None = Field(default=None, min_length=1, max_length=200)
+    flow_cta: str = Field(min_length=1, max_length=30)
+    flow_token: str = Field(min_length=1, max_length=200)
+    screen: str | None = Field(default=None, min_length=1, max_length=200)
+    data: dict[str, Any] | None = Field(default=None, min_length=1)
 
 
 def recipient(addresses: Sequence[Address]) -> tuple[str, bool]:
@@ -103,11 +116,32 @@ def _content(message: Outgoing) -> tuple[str, dict[str, Any]]:
                 "body": {"text": _within("text", message.text, _LIST_BODY)},
                 "action": chosen.model_dump(exclude_none=True),
             }
-        case _:
-            picture = _Image.model_validate(content).model_dump(exclude_none=True)
-            if len(picture) != 1:
-                raise Unsendable("an image needs a link or an id, one of both")
-            return "image", picture | ({"caption": _within("caption", message.text, _CAPTION)} if message.text else {})
+        case "flow":
+            return "interactive", _form(_Flow.model_validate(content), _within("text", message.text, _BODY))
+        case kind:
+            return kind, _file(kind, _File.model_validate(content), message.text)
+
+
+def _form(flow: _Flow, said: str) -> dict[str, Any]:
+    if (flow.flow_id is None) == (flow.flow_name is None):
+        raise Unsendable("a flow needs flow_id or flow_name, one of both")
+    if flow.data is not None and flow.screen is None:
+        raise Unsendable("a flow's data is for a screen, and none is named")
+    parameters: dict[str, Any] = {"flow_message_version": "3", **flow.model_dump(exclude_none=True, exclude={"screen", "data"})}
+    if flow.screen is not None:  # without one it begins where its own JSON says
+        payload = {"screen": flow.screen, **({"data": flow.data} if flow.data is not None else {})}
+        parameters |= {"flow_action": "navigate", "flow_action_payload": payload}
+    return {"type": "flow", "body": {"text": said}, "action": {"name": "flow", "parameters": parameters}}
+
+
+def _file(kind: str, file: _File, caption: str | None) -> dict[str, Any]:
+    if (file.link is None) == (file.id is None):
+        raise Unsendable(f"{kind} needs a link or an id, one of both")
+    if caption and kind in _UNCAPTIONED:
+        raise Unsendable(f"{kind} has no caption: send a text besides")
+    if file.filename is not None and kind != "document":
+        raise Unsendable(f"{kind}.filename: only a document has a name")
+    return file.model_dump(exclude_none=True) | ({"caption": _within("caption", caption, _CAPTION)} if caption else {})
 
 
 def _within(field: str, value: str | None, limit: int) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from loquat_common import metrics
 from loquat_common.bus.port import Dead, Done, Outcome, Received
 from loquat_common.failpoints import Failpoints
-from loquat_events.conversations import MessageQueued, StatusReceived
+from loquat_events.conversations import MessageQueued, StatusReceived, TypingBegun
 from loquat_events.numbers import AccountUpdateReceived, UpdateUnrouted
 
 from loquat_connector.adapters.accounts import Accounts
@@ -32,10 +32,11 @@ class Messages:
         failpoints: Failpoints,
         wake: Callable[[], None],
         told: Callable[[], None],
+        typing: Callable[[str, TypingBegun], None],
     ) -> None:
         self._gone = gone
         self._queue, self._numbers, self._accounts, self._failpoints = queue, numbers, accounts, failpoints
-        self._wake, self._told = wake, told
+        self._wake, self._told, self._typing = wake, told, typing
 
     async def handle(self, received: Received) -> Outcome:
         """One event."""
@@ -44,6 +45,8 @@ class Messages:
                 metrics.bus_orphans.labels("connector").inc()
             case MessageQueued() as queued:
                 await self._take(received.event.projectid, queued)
+            case TypingBegun() as begun:
+                self._typing(received.event.projectid, begun)
             case StatusReceived() as status if status.message_id is not None:
                 await self._queue.resolve(status)
             case UpdateUnrouted() as update:

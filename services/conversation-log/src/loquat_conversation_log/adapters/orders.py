@@ -9,19 +9,27 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import asyncpg
+from loquat_common.retention import BATCH
 
 from loquat_conversation_log.domain.orders import Order, State
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
 
+DAYS: Final = 90
+"""For which an order can be looked at: three times as long as the bus keeps anything about it (dead topics, 30 days)."""
 _LIMIT: Final = 10.0  # seconds for one statement; they take about a millisecond
 _COLUMNS: Final = "id, project_id, kind, contact_id, into_id, ordered_by, state, reason, people, epoch, ordered_at, ended_at"
 # purpose: the order, waiting; one that was refused, or done in a database that is no more, waits again
 _ACCEPT: Final = f"""
 INSERT INTO contact_orders AS o (id, project_id, kind, contact_id, into_id, ordered_by) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (id) DO UPDATE SET state = 'waiting', reason = NULL, ended_at = NULL WHERE o.state = 'refused' OR o.state = 'done' AND o.epoch < $7
+ON CONFLICT (id) DO UPDATE SET state = 'waiting', reason = NULL, ordered_at = now(), ended_at = NULL WHERE o.state = 'refused' OR o.state = 'done' AND o.epoch < $7
 RETURNING {_COLUMNS}"""  # noqa: S608  (names)
+# purpose: merges, whatever became of them, and what was refused
+_SWEEP: Final = """
+DELETE FROM contact_orders WHERE id IN (
+  SELECT o.id FROM contact_orders AS o WHERE (o.kind = 'merge' OR o.state = 'refused') AND coalesce(o.ended_at, o.ordered_at) < now() - make_interval(days => $1)
+  ORDER BY coalesce(o.ended_at, o.ordered_at) LIMIT $2 FOR UPDATE SKIP LOCKED)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,11 @@ class Orders:
             " ORDER BY ordered_at LIMIT $3"
         )
         return [_kept(r) for r in await self._pool.fetch(query, project, epoch, limit, timeout=_LIMIT)]
+
+    async def sweep(self) -> int:
+        """Forgets a batch of orders that protect nothing any more, the oldest first; how many. Erases are remembered for good."""
+        done = await self._pool.execute(_SWEEP, DAYS, BATCH, timeout=_LIMIT)
+        return int(done.rpartition(" ")[2])
 
     async def projects(self) -> list[str]:
         """Of which there are orders."""

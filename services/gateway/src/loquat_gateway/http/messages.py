@@ -24,7 +24,13 @@ from loquat_gateway.http.holding import Holding
 from loquat_gateway.http.projects import publish
 from loquat_gateway.http.views import ContactDetail, OneProject
 
-_NEEDED: Final = {"buttons": {"buttons"}, "list": {"sections"}, "image": {"link", "id"}}
+_FILES: Final = ("image", "video", "audio", "document", "sticker")
+_NEEDED: Final = {
+    "buttons": {"buttons"},
+    "list": {"sections"},
+    "flow": {"flow_id", "flow_name"},
+    **{kind: {"link", "id"} for kind in _FILES},
+}
 """Of each type's content, what it is nothing without; the connector checks the rest against WhatsApp's limits."""
 
 

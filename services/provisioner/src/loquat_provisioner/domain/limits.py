@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from loquat_common import bounds
+from loquat_common.bounds import OutOfBounds
 
 from loquat_provisioner.domain.life import CONNECTIONS, SIZE_LIMIT, Login
 
@@ -35,25 +38,13 @@ LEAST: Final = Limits(
 )
 
 
-class OutOfBounds(ValueError):
-    """A limit that cannot be chosen: `field`, and why in the text."""
-
-    def __init__(self, field: str, why: str) -> None:
-        super().__init__(why)
-        self.field = field
-
-
 def changed(limits: Limits, change: Mapping[str, int], most: Limits) -> Limits:
     """With the change.
 
     Raises:
         OutOfBounds: a field is below the least, above the most, or a statement may take longer than its transaction.
     """
-    lowest, highest = asdict(LEAST), asdict(most)
-    for name, value in change.items():
-        if not lowest[name] <= value <= highest[name]:
-            raise OutOfBounds(name, f"{value} is not possible: {lowest[name]} to {highest[name]} are")
-    made = replace(limits, **change)
+    made = bounds.changed(limits, change, LEAST, most)
     if made.statement_seconds > made.transaction_seconds:
         raise OutOfBounds(
             "statement_seconds", f"{made.statement_seconds} is longer than a transaction may take ({made.transaction_seconds})"

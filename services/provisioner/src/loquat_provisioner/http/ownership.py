@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
+from loquat_common.bounds import OutOfBounds
 from loquat_common.http import ACTOR, Api
-from loquat_common.problems import Problem, not_found
+from loquat_common.problems import invalid, not_found
 from loquat_events.projects import AccessChanged, LimitsChanged
 from loquat_rest import ownership as shapes
 from loquat_rest.operation import OneProject
@@ -17,7 +17,7 @@ from loquat_provisioner.adapters import access, limits
 from loquat_provisioner.adapters.limits import LimitsStore
 from loquat_provisioner.adapters.usage import Usage, usage
 from loquat_provisioner.domain.life import LOGINS
-from loquat_provisioner.domain.limits import LEAST, Limits, OutOfBounds, changed
+from loquat_provisioner.domain.limits import LEAST, Limits, changed
 from loquat_provisioner.http.places import BELOW, Places, Sayings, answering
 
 
@@ -57,9 +57,7 @@ class Ownership:
         try:
             after = changed(before, body.model_dump(exclude_none=True), self._most)
         except OutOfBounds as error:
-            field = f"body.{error.field}"
-            errors: list[dict[str, Any]] = [{"field": field, "message": str(error)}]
-            raise Problem(422, "invalid_request", "The request is not valid", f"{field}: {error}", errors=errors) from None
+            raise invalid(f"body.{error.field}", str(error)) from None
         await self._chosen.choose(project.project_id, after)
         with answering():
             await limits.enforce(databases, names, after)

@@ -9,8 +9,9 @@ project's database: whatever its role may write there, it may also forge or lose
 4. the transaction commits; 5. the record says `applied`.
 
 Whoever finds a record that is still `applying` asks the project's database what became of that number (`pg_xact_status`): committed or aborted, by
-PostgreSQL's own log of commits, which no tenant can write. A record without a number never came to its commit: step 3 changes only a row that is
-still open and without a number, so one that was given up meanwhile (`Fenced`) rolls back. A lost answer to COMMIT is the same case. `settle` does the asking; a loop calls it
+PostgreSQL's own log of commits, which no tenant can write. A record without a number never came to its commit. It is given up when its process is gone
+(`Holder`), at the latest after `ABANDONED`: step 3 changes only a row that is still open and without a number, so one that was given up meanwhile (`Fenced`)
+rolls back. A lost answer to COMMIT is the same case. `settle` does the asking; a loop calls it
 (`handlers/announcements.py`), and so does every look at an open record.
 """
 
@@ -50,7 +51,10 @@ T = TypeVar("T")
 LIMIT: Final = 55.0
 """Seconds of one change set on the database: a little less than a tenant's transaction may last (cluster.conf, 60 s)."""
 ABANDONED: Final = 180.0
-"""Seconds after which an intent without a transaction is given up: twice as long as any request lives. Being wrong costs a refusal, not the truth."""
+"""Seconds after which an intent without a transaction is given up though nobody knows its process to be gone: twice as long as any request lives.
+
+Being wrong costs a refusal, not the truth.
+"""
 _COMMIT: Final = 10.0  # seconds; whatever was put off to the commit has been done before (`Execution`)
 _ROLLBACK: Final = 5.0  # seconds, with the cancelling of a statement
 _RESTING: Final = 5.0  # seconds; before that, whoever applies it says himself what became of it
@@ -283,7 +287,7 @@ class ChangeSets:
 
     async def _settle(self, record: Record) -> None:
         if record.xid is None:
-            if (datetime.now(UTC) - record.created_at).total_seconds() > ABANDONED:
+            if (datetime.now(UTC) - record.created_at).total_seconds() > ABANDONED or await self._records.is_left(record):
                 await self._records.settle(record.id, "failed", unsealed=True)
             return
         match await self._status(record):

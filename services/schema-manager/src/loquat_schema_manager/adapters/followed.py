@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import asyncpg
+from loquat_common.retention import BATCH
 from loquat_rest.tables import Link
 
 from loquat_schema_manager.domain.followings import TRIES, Following, LinkColumn, State, pause_after
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 LEASE: Final = 300.0
 """Seconds after which a following of a process that died is taken up again; above all that one attempt may take."""
+DAYS: Final = 90
+"""For which one that ended can be looked at, column by column: three times as long as the bus keeps its event (dead topics, 30 days)."""
 _LIMIT: Final = 10.0  # seconds for one statement; they take about a millisecond
 _REASON: Final = 500  # characters of a reason that are kept
 
@@ -48,6 +51,21 @@ UPDATE followings AS f SET leased_until = '-infinity', reason = NULL,
 FROM (SELECT count(*) FILTER (WHERE c.state = 'open') AS open, count(*) FILTER (WHERE c.state = 'failed') AS failed,
              min(c.next_at) FILTER (WHERE c.state = 'open') AS next_at FROM followed_columns AS c WHERE c.following = $1) AS s
 WHERE f.id = $1"""
+# purpose: columns, then merges without any. That an erase is done must stay known as long as its order is, which is for good
+_SWEEP: Final = """
+WITH columns AS (
+  DELETE FROM followed_columns WHERE (following, table_name, column_name) IN (
+    SELECT c.following, c.table_name, c.column_name FROM followed_columns AS c JOIN followings AS f ON f.id = c.following
+    WHERE (f.state = 'done' OR f.state = 'failed' AND f.kind = 'merge') AND f.ended_at < now() - make_interval(days => $1) LIMIT $2)
+  RETURNING following
+), merges AS (
+  DELETE FROM followings WHERE id IN (
+    SELECT f.id FROM followings AS f WHERE f.state <> 'open' AND f.kind = 'merge' AND f.ended_at < now() - make_interval(days => $1)
+      AND NOT EXISTS (SELECT FROM followed_columns AS c WHERE c.following = f.id)
+    ORDER BY f.ended_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+  RETURNING id
+)
+SELECT (SELECT count(*) FROM columns) + (SELECT count(*) FROM merges)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +217,10 @@ class FollowedRows:
             timeout=_LIMIT,
         )
         return Followed(row["state"], row["reason"], tuple(Column(*c.values()) for c in columns))
+
+    async def sweep(self) -> int:
+        """Forgets a batch of what ended long ago, the oldest first; how many rows."""
+        return await self._pool.fetchval(_SWEEP, DAYS, BATCH, timeout=_LIMIT)
 
     async def projects(self) -> list[str]:
         """Of which there are followings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,6 +17,7 @@ from loquat_rest import changes as shapes
 from pydantic import TypeAdapter
 
 from loquat_schema_manager.adapters.execution import Outcome
+from loquat_schema_manager.adapters.holder import HELD
 from loquat_schema_manager.domain.orders import Order
 from loquat_schema_manager.domain.steps import Step
 
@@ -29,7 +30,7 @@ _STATEMENTS: Final = TypeAdapter(list[shapes.Statement])
 _CHANGES: Final = TypeAdapter(list[shapes.Change])
 _COLUMNS: Final = """
 SELECT c.id, c.project_id, c.cluster, c.database, c.epoch, c.state, c.actor, c.message, c.xid, c.tables, c.statements, c.reverse, c.irreversible, c.reverts,
-       c.created_at, c.applied_at, (SELECT r.id FROM change_sets AS r WHERE r.reverts = c.id AND r.state IN ('applying', 'applied')) AS reverted_by FROM change_sets AS c """
+       c.created_at, c.applied_at, c.holder, (SELECT r.id FROM change_sets AS r WHERE r.reverts = c.id AND r.state IN ('applying', 'applied')) AS reverted_by FROM change_sets AS c """
 
 
 _PAGE: Final = f"""
@@ -73,6 +74,7 @@ class Record:
     reverted_by: UUID | None
     created_at: datetime
     applied_at: datetime | None
+    holder: int | None = None
 
     def view(self) -> shapes.ChangeSet:
         """As the API shows it."""
@@ -102,8 +104,9 @@ def under_way(change_set: UUID | None) -> Problem:
 class Records:
     """Rows of `change_sets`."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, holder: Callable[[], int | None] = lambda: None) -> None:
+        """`holder`: the key of the lock that says that this process lives; None: nobody could tell."""
+        self._pool, self._holder = pool, holder
 
     async def begin(
         self,
@@ -122,8 +125,8 @@ class Records:
         """
         try:
             await self._pool.execute(
-                "INSERT INTO change_sets (id, project_id, cluster, database, epoch, actor, message, changes, reverts, order_id, digest)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                "INSERT INTO change_sets (id, project_id, cluster, database, epoch, actor, message, changes, reverts, order_id, digest, holder)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                 change_set,
                 place.project,
                 place.cluster,
@@ -137,6 +140,7 @@ class Records:
                 reverts,
                 order.id if order is not None else None,
                 order.digest if order is not None else None,
+                self._holder(),
             )
         except asyncpg.UniqueViolationError as error:
             if getattr(error, "constraint_name", None) == "change_sets_order":
@@ -197,6 +201,10 @@ class Records:
             unsealed,
         )
 
+    async def is_left(self, record: Record) -> bool:
+        """Whether the process that began it is known to be gone."""
+        return record.holder is not None and not await self._pool.fetchval(HELD, record.holder)
+
     async def open(self, older: float, limit: int) -> list[Record]:
         """Those that were begun more than `older` seconds ago and have no end yet. By chance: those of a database that is away keep nobody."""
         return await self._fetch(
@@ -244,4 +252,5 @@ def _record(r: asyncpg.Record) -> Record:
         reverted_by=r["reverted_by"],
         created_at=r["created_at"],
         applied_at=r["applied_at"],
+        holder=r["holder"],
     )

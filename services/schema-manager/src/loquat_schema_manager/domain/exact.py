@@ -29,6 +29,16 @@ JSON: Final = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_const
 """Reads numbers as `Number`."""
 
 
+def reading(raw: bytes) -> Any:
+    """A JSON text with its numbers as they were written. None: plain reading rounds none of them, or it is no JSON."""
+    if not FINE.search(raw):
+        return None
+    try:
+        return JSON.decode(raw.decode())
+    except (ValueError, RecursionError):
+        return None
+
+
 def written(value: Any) -> str:
     """JSON of what `JSON` has read, or of plain values.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from loquat_common.http import ACTOR, Api
@@ -19,6 +19,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 
+from loquat_schema_manager.domain.exact import reading
 from loquat_schema_manager.http.asgi import respond
 from loquat_schema_manager.http.tables import BELOW
 from loquat_schema_manager.http.tools import Tool, Toolbox
@@ -34,10 +35,11 @@ Context = ServerRequestContext[Any, Any]
 
 @dataclass(slots=True)
 class _Caller:
-    """Who asks, for which project; what the request changed."""
+    """Who asks, for which project; the arguments with their numbers as they were written, if the SDK's reading rounds any; what the request changed."""
 
     project: str
     actor: Actor
+    exact: object = None
     changed: list[str] = field(default_factory=list[str])
 
 
@@ -65,7 +67,7 @@ class Mcp:
         """One message of the protocol."""
         async with asyncio.timeout(_START):
             await self._runs.wait()
-        caller = _Caller(path.project_id, request[ACTOR])
+        caller = _Caller(path.project_id, request[ACTOR], _arguments(reading(await request.read())))
         response = await respond(self._sessions.handle_request, request, caller)
         if caller.changed:
             response.headers[AUDITED] = ", ".join(caller.changed)
@@ -82,7 +84,7 @@ class Mcp:
         if params.name not in self._toolbox.tools:
             raise MCPError(types.INVALID_PARAMS, "There is no such tool")
         try:
-            result = await self._toolbox.call(caller.project, caller.actor, params.name, params.arguments or {})
+            result = await self._toolbox.call(caller.project, caller.actor, params.name, params.arguments or {}, caller.exact)
         except Problem as problem:
             return _text(problem.body(), is_error=True)
         except Exception:  # noqa: BLE001  (the edge: the SDK would send the text of our error)
@@ -91,6 +93,12 @@ class Mcp:
         if result.changed:
             caller.changed.append(result.changed)
         return _text(result.json, is_error=False)
+
+
+def _arguments(message: Any) -> object:
+    """Of a call of a tool, as JSON-RPC has it."""
+    params: object = cast("dict[str, object]", message).get("params") if isinstance(message, dict) else None
+    return cast("dict[str, object]", params).get("arguments") if isinstance(params, dict) else None
 
 
 def _caller(context: Context) -> _Caller:

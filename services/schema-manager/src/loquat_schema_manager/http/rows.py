@@ -10,7 +10,7 @@ from loquat_rest import rows as shapes
 from pydantic import BaseModel
 
 from loquat_schema_manager.adapters.rows import Rows
-from loquat_schema_manager.domain.exact import FINE, JSON
+from loquat_schema_manager.domain.exact import reading
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,12 +71,8 @@ class RowsApi:
 
 async def _exact(request: web.Request, body: Model, *fields: str) -> Model:
     """The body, in whose fields of this name numbers are as they were written: the model has doubles."""
-    raw = await request.read()
-    if not FINE.search(raw):
-        return body
-    try:
-        given: dict[str, Any] = JSON.decode(raw.decode())
-    except ValueError:  # NaN and its like, which the model reads: the columns refuse them
+    given: dict[str, Any] | None = reading(await request.read())
+    if given is None:  # also of NaN and its like, which the model reads: the columns refuse them
         return body
     return body.model_copy(update={name: given[name] for name in fields})
 

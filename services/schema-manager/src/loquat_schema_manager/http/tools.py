@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from loquat_schema_manager.adapters.changesets import ChangeSets
 from loquat_schema_manager.adapters.rows import Rows
+from loquat_schema_manager.domain.exact import reading
 from loquat_schema_manager.http.tables import BELOW, Tables
 
 _READ: Final = "database:read"
@@ -123,8 +124,8 @@ class Toolbox:
             Tool("insert_rows", "Insert rows", "Up to 1000 rows, all or nothing.", shapes.InsertRows, _WRITE, self._insert_rows),
         )
 
-    async def call(self, project: str, actor: Actor, name: str, arguments: object) -> Result:
-        """Calls a tool with the caller's rights.
+    async def call(self, project: str, actor: Actor, name: str, arguments: object, exact: object = None) -> Result:
+        """Calls a tool with the caller's rights. `exact` are the arguments with their numbers as they were written, if a double rounds any.
 
         Raises:
             Problem: 404 no such tool; 403 the key's scopes do not reach; 422 what of the arguments is wrong; as the resources do.
@@ -138,6 +139,8 @@ class Toolbox:
             given = tool.arguments.model_validate(arguments)
         except ValidationError as error:
             raise of_validation("arguments", error) from None
+        if isinstance(given, shapes.InsertRows) and isinstance(exact, dict):
+            given = given.model_copy(update={"rows": exact["rows"]})
         changed = None if tool.read_only or getattr(given, "dry_run", False) else f"tool {name}"
         return Result(await tool.run(project, actor.subject, given), changed)
 
@@ -183,7 +186,8 @@ class ToolsApi:
 
     async def call(self, request: web.Request, *, path: shapes.OneTool, body: shapes.Arguments) -> web.Response:
         """One call."""
-        result = await self._toolbox.call(path.project_id, request[ACTOR], path.tool, body.root)
+        exact = reading(await request.read())
+        result = await self._toolbox.call(path.project_id, request[ACTOR], path.tool, body.root, exact)
         return web.Response(body=result.json, content_type=JSON, headers={AUDITED: result.changed} if result.changed else None)
 
 

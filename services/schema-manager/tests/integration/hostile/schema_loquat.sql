@@ -76,6 +76,9 @@ SELECT loquat.lock_keys(ARRAY['x'])
 -- bot: privilege
 SELECT loquat.clear_outbox(ARRAY['{event}']::uuid[])
 
+-- bot: privilege
+SELECT loquat.say_now('{event}', '{event}', 0, 1, '{"type": "text", "text": "in nobody''s name"}')
+
 -- editor: privilege
 SELECT loquat.record_outbound('[]')
 

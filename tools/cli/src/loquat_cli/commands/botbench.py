@@ -13,7 +13,7 @@ from loquat_cli.botapi import SHORT, BotApi, NoContact
 from loquat_cli.commands.bot import BotRefused, NoBot, bot_paths, declarations, read_bot
 from loquat_cli.commands.botdraft import Conflict, replace_draft
 from loquat_cli.commands.botlogs import show_lines
-from loquat_cli.rest import Away, Refused
+from loquat_cli.rest import Away, Refused, passes
 from loquat_cli.show import console, plain, program, when
 
 _EVERY: Final = 0.5  # seconds between two looks at the folder, and at what the bot did
@@ -22,7 +22,6 @@ _MOST_WAITS: Final = 20
 _PAGE: Final = 200
 _CALLS_AGAIN: Final = 4  # rounds until contacts that have not written are looked for again
 _LEAVING: Final = 10.0  # seconds for taking the test contacts away
-_SERVER, _BUSY = 500, 429
 _DRAFT: Final = "draft"
 
 Stamp = Mapping[Path, tuple[int, int]]
@@ -58,8 +57,7 @@ class Bench:
                 await self._round()
                 self._troubled = ""
             except (Away, Refused) as trouble:
-                passes = isinstance(trouble, Away) or trouble.status >= _SERVER or trouble.status == _BUSY
-                if not passes:
+                if not passes(trouble):
                     raise
                 if self._troubled != str(trouble):  # once
                     self._troubled = str(trouble)

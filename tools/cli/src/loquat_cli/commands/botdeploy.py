@@ -1,4 +1,4 @@
-"""`loquat bot deploy`, `rollback`, `promote`, `stop`, `testers`."""
+"""`loquat bot deploy`, `rollback`, `promote`, `stop`, `pause`, `resume`, `testers`."""
 
 # ruff: noqa: PT028  (a command whose name begins like a test's)
 
@@ -115,6 +115,34 @@ async def stop_bot(*, project: Project = None, message: Message = "") -> None:
         _say(api, await api.post("/canary/stop", {"message": message}))
 
 
+async def pause_bot(*, project: Project = None, message: Message = "") -> None:
+    """Answer nobody: what people write is recorded, and not answered afterwards either. Deploying meanwhile leaves the bot paused.
+
+    Parameters
+    ----------
+    project
+        Id or name of the project; the demo project unless named.
+    message
+        Why, for the history.
+    """
+    async with BotApi.of(project) as api:
+        _say(api, await api.post("/pause", {"message": message}))
+
+
+async def resume_bot(*, project: Project = None, message: Message = "") -> None:
+    """Answer again, from the next message on.
+
+    Parameters
+    ----------
+    project
+        Id or name of the project; the demo project unless named.
+    message
+        Why, for the history.
+    """
+    async with BotApi.of(project) as api:
+        _say(api, await api.post("/resume", {"message": message}))
+
+
 async def testers_bot(
     *contacts: str,
     project: Project = None,
@@ -169,6 +197,8 @@ def percent(text: str) -> int:
 def _say(api: BotApi, made: dict[str, Any]) -> None:
     out, name = console(), plain(api.project)
     out.print(f"{name} runs version {plain(made['version'][:SHORT])} now")
+    if made.get("paused"):
+        out.print(f"[yellow]it is paused and answers nobody[/] until {plain(program())} bot resume")
     if made.get("canary") is not None:
         canary = made["canary"]
         out.print(f"{canary['percent']} % of its contacts get version {plain(canary['version'][:SHORT])}", end="")

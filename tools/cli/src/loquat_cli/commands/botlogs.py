@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from cyclopts import Parameter
 
 from loquat_cli.botapi import SHORT, BotApi, Project
+from loquat_cli.rest import Away, Refused, passes
 from loquat_cli.show import console, plain, table, when
 
 _EVERY: Final = 1.0  # seconds between two looks for new lines
 _PAGE: Final = 200
+_BEFORE_ALL: Final = str(UUID(int=0))
+"""No run has an id below it."""
 
 
 async def logs_bot(
@@ -30,7 +35,7 @@ async def logs_bot(
     limit
         How many lines.
     follow
-        Go on showing lines as they come, until Ctrl-C.
+        Go on showing lines as they come, until Ctrl-C. While Loquat does not answer, it is asked again, and no line is left out.
     event
         Only the lines of this event; see `loquat bot runs`.
     """
@@ -39,7 +44,11 @@ async def logs_bot(
         lines = (await api.get("/logs", {"limit": limit, **only}))["items"][::-1]
         show_lines(lines)
         if follow:
-            await _follow(api, lines[-1]["id"] if lines else 0, only)
+            last = lines[-1]["id"] if lines else 0
+            async for page in _following(api, "/logs", {**only, "after": last}):
+                if page["missed"]:
+                    console(stderr=True).print("[yellow]lines are missing here: there were more than a project's log keeps[/]")
+                show_lines(page["items"])
 
 
 async def runs_bot(
@@ -50,6 +59,7 @@ async def runs_bot(
     version: str | None = None,
     conversation: str | None = None,
     since: str | None = None,
+    follow: Annotated[bool, Parameter(alias="-f")] = False,
 ) -> None:
     """Show what a bot did, the newest last.
 
@@ -67,6 +77,8 @@ async def runs_bot(
         Only of this conversation.
     since
         Only since then, such as 2026-01-31T12:00:00Z.
+    follow
+        Go on showing runs as they come, until Ctrl-C. While Loquat does not answer, it is asked again, and no run is left out.
     """
     given = {"outcome": "failed" if failed else None, "conversation": conversation, "since": since}
     query: dict[str, str | int] = {"limit": limit, **{k: v for k, v in given.items() if v is not None}}
@@ -74,21 +86,43 @@ async def runs_bot(
         if version is not None:
             query["version"] = await api.version(version)
         runs = (await api.get("/runs", query))["items"][::-1]
+        console().print(table(("AT", "EVENT", "VERSION", "STATE", "OUTCOME", "MS"), [_row(run) for run in runs]))
+        for run in runs if failed else ():
+            _show_failure(run)
+        if follow:
+            async for page in _following(api, "/runs", {**query, "after": runs[-1]["id"] if runs else _BEFORE_ALL}):
+                for run in page["items"]:
+                    console().print("  ".join(plain(cell) for cell in _row(run)))
+                    if failed:
+                        _show_failure(run)
+
+
+def _show_failure(run: dict[str, Any]) -> None:
     out = console()
-    out.print(table(("AT", "EVENT", "VERSION", "STATE", "OUTCOME", "MS"), [_row(run) for run in runs]))
-    for run in runs if failed else ():
-        out.print(f"\n[bold]{plain(run['event_id'])}[/] {plain(run['error'])}")
-        if run["trace"]:
-            out.print(f"[dim]{plain(run['trace'].rstrip())}[/]")
+    out.print(f"\n[bold]{plain(run['event_id'])}[/] {plain(run['error'])}")
+    if run["trace"]:
+        out.print(f"[dim]{plain(run['trace'].rstrip())}[/]")
 
 
-async def _follow(api: BotApi, last: int, only: dict[str, str | int]) -> None:
-    """For ever."""
+async def _following(api: BotApi, path: str, query: dict[str, str | int]) -> AsyncGenerator[Any]:
+    """Pages of what comes, for ever: each goes on behind the last id of the one before, whatever happened in between."""
+    asked, troubled = {**query, "limit": _PAGE}, False
     while True:
-        lines = (await api.get("/logs", {"after": last, "limit": _PAGE, **only}))["items"]
-        show_lines(lines)
-        last = lines[-1]["id"] if lines else last
-        if len(lines) < _PAGE:
+        found = 0
+        try:
+            page = await api.get(path, asked)
+        except (Away, Refused) as trouble:
+            if not passes(trouble):
+                raise
+            if not troubled:  # once
+                console(stderr=True).print(f"[yellow]{plain(trouble)}; it is asked again[/]")
+            troubled = True
+        else:
+            troubled, found = False, len(page["items"])
+            if found:
+                asked["after"] = page["items"][-1]["id"]
+                yield page
+        if found < _PAGE:
             await asyncio.sleep(_EVERY)
 
 

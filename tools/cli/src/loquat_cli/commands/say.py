@@ -92,6 +92,8 @@ def lines(message: dict[str, Any]) -> Iterator[str]:
     action: dict[str, Any] = message["raw"].get("action", {})
     for button in action.get("buttons", ()):
         yield f"  [ {button['reply']['title']} ]"
+    if (form := action.get("parameters", {}).get("flow_cta")) is not None:
+        yield f"  [ {form} ]"
     for section in action.get("sections", ()):
         for row in section["rows"]:
             yield f"  - {row['title']}" + (f": {row['description']}" if row.get("description") else "")

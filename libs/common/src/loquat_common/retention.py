@@ -1,4 +1,4 @@
-"""Runs, lines of logs and contents of drafts that nobody saved go after so many days."""
+"""What is kept for so many days goes afterwards: in small batches, each a transaction of its own."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from typing import Final
 from loquat_common.db import is_gone
 from loquat_common.logs import get_logger
 
-from loquat_bot_runner.adapters.store import BATCH, Store
-from loquat_bot_runner.adapters.versions import Versions
-
+BATCH: Final = 1_000
+"""Rows that one statement deletes: a short lock, a short transaction."""
 _EVERY: Final = 3600.0  # seconds: days are what is promised
 _BREATH: Final = 0.1  # seconds between two batches: whoever handles messages goes first
-_MOST: Final = 1_000  # batches of one sweep: the rest waits for the next one
+_MOST: Final = 1_000  # batches of one round: the rest waits for the next one
 
 
 class Retention:
-    """Deletes in small batches, each a transaction of its own."""
+    """Each of `sweeps` deletes one batch and says how many rows that were: fewer than BATCH mean that no more is too old. Replicas that do it twice do no harm."""
 
-    def __init__(self, store: Store, versions: Versions, days: int) -> None:
-        self._store, self._versions, self._days = store, versions, days
+    def __init__(self, *sweeps: Callable[[], Awaitable[int]]) -> None:
+        self._sweeps = sweeps
 
     async def sweep(self) -> int:
         """All that is too old, in batches; how many rows."""
-        return sum([await _batches(sweep, self._days) for sweep in (self._store.sweep_runs, self._store.sweep_logs, self._versions.sweep)])
+        return sum([await _batches(sweep) for sweep in self._sweeps])
 
     async def run(self) -> None:
-        """Sweeps every hour, for ever."""
+        """A round every hour, for ever."""
         while True:
             try:
                 if gone := await self.sweep():
@@ -40,10 +39,10 @@ class Retention:
             await asyncio.sleep(_EVERY)
 
 
-async def _batches(sweep: Callable[[int], Awaitable[int]], days: int) -> int:
+async def _batches(sweep: Callable[[], Awaitable[int]]) -> int:
     gone = 0
     for _ in range(_MOST):
-        found = await sweep(days)
+        found = await sweep()
         gone += found
         if found < BATCH:
             break
