@@ -46,7 +46,7 @@ async def handle(ctx):
 """
 BEGIN = "SELECT e->>'id' AS id, b.* FROM jsonb_array_elements($1) AS e, loquat.begin_event(e, NULL, NULL, false, false) AS b"
 
-BASELINES = {"asyncpg in this process, its statements prepared": 100, "the same, unprepared as a worker's": 0}
+BASELINES = {"asyncpg in this process, its statements prepared": 100, "the same, unprepared": 0}
 
 Call = Callable[[asyncpg.Record], Awaitable[object]]
 Used = Callable[[], tuple[float, float]]

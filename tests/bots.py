@@ -53,7 +53,9 @@ def housing(
     sandbox: Sandbox, login: Login = NOWHERE, limits: LimitsOf = plan, layers: Layers | None = None, connector: InternalClient | None = None
 ) -> Housing:
     """Of all projects, with one login."""
-    return Housing(sandbox, cast("Any", Doorman(login)), limits, Room(), Outside(no_names), layers=layers, connector=connector)
+    return Housing(
+        sandbox, cast("Any", Doorman(login)), limits, Room(), Outside(no_names), layers=layers, connector=connector, statements=100
+    )
 
 
 async def started(

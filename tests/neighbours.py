@@ -169,8 +169,9 @@ def _accounts(neighbour: Neighbour, found: Found) -> list[str]:
     kind, ledger = neighbour.kind, found.ledger
     messages = sum(len(p.wamids) for p in neighbour.people)
     dead = sum(len(kind.dead(p.texts)) for p in neighbour.people)
-    accepted = messages + sum(len(kind.loose(p.texts)) for p in neighbour.people) + len(found.ticks)
-    wanted = dict.fromkeys(ledger, 0) | {"accepted": accepted, "handled": accepted - dead, "dead": dead}
+    late = min(1, ledger.get("discarded", 0)) if kind is CLOCK else 0  # it was under way when the schedule was turned off
+    accepted = messages + sum(len(kind.loose(p.texts)) for p in neighbour.people) + len(found.ticks) + late
+    wanted = dict.fromkeys(ledger, 0) | {"accepted": accepted, "handled": accepted - dead - late, "dead": dead, "discarded": late}
     wrong = [f"the ledger says {name}={ledger[name]}, not {wanted[name]}" for name in sorted(wanted) if ledger[name] != wanted[name]]
     if kind is COUNTER and messages and found.total != messages:
         wrong.append(f"the bot counted {found.total}, not {messages}")

@@ -22,7 +22,7 @@ def all_well(one: Neighbour) -> Found:
     texts, kind = person.texts, one.kind
     said, dead = [*kind.said(texts), *kind.loose(texts)], len(kind.dead(texts))
     accepted = len(texts) + len(kind.loose(texts))
-    ledger = {"accepted": accepted, "handled": accepted - dead, "dead": dead, "waiting": 0, "deferred": 0, "held": 0}
+    ledger = {"accepted": accepted, "handled": accepted - dead, "dead": dead, "waiting": 0, "deferred": 0, "held": 0, "discarded": 0}
     rows, sent = [*kind.rows(texts), *kind.loose(texts)], [Sent(text, "delivered") for text in said]
     return Found(person.wamids, rows, sent, {ANNA: said}, ledger, len(texts))
 

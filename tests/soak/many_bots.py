@@ -54,6 +54,7 @@ PATIENCE: Final = 300.0
 """Seconds until all is done, when nobody writes or dies any more: three tries of a failing bot take 8, a lost sender's lease 15, a webhook's next repeat 60."""
 REST: Final = 150.0
 """Seconds until an idle stack holds nothing of its projects: workers go after 15, connections of services after 60 to 90."""
+SOON: Final = 10.0  # seconds for the kernel to let go of a worker
 KNOWN: Final = 20.0
 """Seconds between an attempt whose fate nobody knows and the death that made it so: its lease and a restart."""
 GROWTH: Final = 8.0
@@ -163,12 +164,15 @@ class Soak:
     async def held(self) -> list[str]:
         """What an idle stack still holds of its projects."""
         held = [f"a worker of a bot runs: {worker}" for worker in bots(self.stack).workers]
-        held += [f"there is a control group: {group}" for group in groups(f"{self.runner}-{since(self.runner)}")]
         root = await self.stack.tenants.connect()
         try:
             return held + [f"{r['count']} sessions of {r['usename']}" for r in await root.fetch(SESSIONS)]
         finally:
             await root.close()
+
+    async def grouped(self) -> list[str]:
+        """Control groups of the runner's."""
+        return [f"there is a control group: {group}" for group in groups(f"{self.runner}-{since(self.runner)}")]
 
     def tell(self) -> None:
         """The numbers."""
@@ -268,6 +272,8 @@ async def run(soak: Soak) -> None:
     began = time.monotonic()
     soak.wrong += [f"at rest: {held}" for held in await nothing(soak.held, began + REST)]
     say(f"at rest {time.monotonic() - began:.0f} s later")
+    await soak.settlement.deploy()  # a worker begins and ends: what a killed zygote's workers had goes with it
+    soak.wrong += [f"at rest: {held}" for held in await nothing(soak.grouped, time.monotonic() + SOON)]
     if not soak.wrong:
         await soak.judge(began)  # what was done twice late
     await soak.judge_unsure()

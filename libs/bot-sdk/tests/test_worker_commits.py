@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 from loquat import protocol
 from loquat_bot_runner.adapters.worker import Worker
-from loquat_bot_runner.errors import BotError
+from loquat_bot_runner.errors import BotError, Superseded
 from loquat_sandbox import Sandbox
 
 from tests.bots import login_of, started
@@ -33,6 +34,16 @@ async def write(ctx: Context) -> None:
         await ctx.db.execute("INSERT INTO notes VALUES ('handler')")
     else:
         raise KeyError("half \\ud83d")
+
+
+@bot.command("read")
+async def read(ctx: Context) -> None:
+    ctx.reply_text(", ".join(k for row in await ctx.db.fetch("SELECT * FROM things") for k in row.keys()))
+
+
+@bot.command("forget")
+async def forget(ctx: Context) -> None:
+    await ctx.pool.execute("DEALLOCATE ALL")
 
 
 @bot.error
@@ -67,9 +78,9 @@ async def worker(sandbox: Sandbox, bundles: Path, project: Project, tenants: Ten
     await made.kill()
 
 
-async def handled(worker: Worker, desk: Desk, text: str) -> tuple[dict[str, Any], asyncpg.Record]:
+async def handled(worker: Worker, desk: Desk, text: str, who: str = "wa_id:49151") -> tuple[dict[str, Any], asyncpg.Record]:
     """The result of a message, and what `begin_run` answers after it."""
-    event = message("wa_id:49151", text=text)
+    event = message(who, text=text)
     begun = await desk.begin(event)
     result = await worker.call(
         10,
@@ -105,6 +116,28 @@ async def test_an_error_handler_that_raises_leaves_the_event_to_the_platforms_ow
     assert "in write" in failed.value.trace
     with pytest.raises(asyncpg.UndefinedTableError):
         await (await project.login("bot")).fetch("SELECT text FROM notes")
+
+
+async def test_a_statement_that_is_prepared_no_more_begins_the_run_anew_and_the_next_finds_it_well(
+    worker: Worker, project: Project
+) -> None:
+    owner, desk = await project.login("bot"), await Desk.of(project)
+    await owner.execute("CREATE TABLE things AS SELECT 1 AS a")
+
+    contacts = (f"wa_id:{n}" for n in count(49_152))
+
+    async def read() -> str:
+        return (await handled(worker, desk, "/read", next(contacts)))[0]["replies"][0]["text"]
+
+    assert [await read(), await read()] == ["a", "a"]
+    await owner.execute("ALTER TABLE things ADD b int")
+    with pytest.raises(Superseded, match="InvalidCachedStatement"):
+        await read()
+    assert await read() == "a, b"
+    await handled(worker, desk, "/forget", next(contacts))
+    with pytest.raises(Superseded, match="InvalidSQLStatementName"):
+        await read()
+    assert await read() == "a, b"
 
 
 class ReadyOfBefore(msgspec.Struct, tag="ready", frozen=True):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import os
+import shutil
 import struct
 import sys
+import zipfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Final, cast
@@ -15,13 +18,14 @@ import pytest
 from loquat_bot_runner.adapters.bundles import Bundles
 from loquat_bot_runner.adapters.gate import Gate
 from loquat_bot_runner.adapters.layerchild import _unpack
-from loquat_bot_runner.adapters.layermaker import _put
+from loquat_bot_runner.adapters.layermaker import NotNow, _explain, _put
 from loquat_bot_runner.adapters.layers import _MOST, Layers, _room_for
 from loquat_bot_runner.adapters.workers import Workers
 from loquat_bot_runner.domain.wheels import LayerLimits
 from loquat_bot_runner.errors import CallFailed, PackagesRefused, ProjectDatabaseAway
 from loquat_events.projects import ProjectListed
 from loquat_sandbox import Level, Sandbox, landlock
+from structlog.testing import capture_logs
 
 from tests.bots import housing, started
 from tests.system.world import until
@@ -195,12 +199,26 @@ def lying() -> tuple[str, bytes]:
     return name, content.replace(large, small)
 
 
+def broken(compression: int) -> tuple[str, bytes]:
+    """A file that its compression does not know again."""
+    made, name = io.BytesIO(), f"compressed{compression}.py"
+    with zipfile.ZipFile(made, "w", compression) as archive:
+        archive.writestr(name, bytes(range(256)) * 9)
+    content = bytearray(made.getvalue())
+    begins = content.index(name.encode()) + len(name) + (4 if compression == zipfile.ZIP_BZIP2 else 9)
+    content[begins : begins + 30] = b"\xff" * 30
+    return "tiny-1.0-py3-none-any.whl", bytes(content)
+
+
 def test_bombs_links_and_what_is_no_archive_are_refused_in_words(tmp_path: Path) -> None:
     bomb, many = wheel({"a.py": b"\0" * 3_000_000}), wheel({f"m/{n}.py": "" for n in range(50)})
     small = LayerLimits(unpacked=2 << 20, files=20)
     for bad, said in (
         (bomb, "the packages have more than 2 MiB unpacked, which is the limit"),
-        (many, "the packages have more than 20 files, which is the limit"),
+        (many, "the packages have more than 20 files and folders, which is the limit"),
+        (wheel({"a/" * 30 + "a.py": ""}), "the packages have more than 20 files and folders, which is the limit"),
+        (broken(zipfile.ZIP_BZIP2), "tiny 1.0 is no wheel that can be read (Invalid data stream)"),
+        (broken(zipfile.ZIP_LZMA), "tiny 1.0 is no wheel that can be read (LZMAError)"),
         (lying(), "tiny 1.0 is no wheel that can be read (BadZipFile)"),
         ((bomb[0], b"no archive"), "tiny 1.0 is no wheel that can be read (BadZipFile)"),
         (wheel({"../../x.py": ""}), "tiny 1.0 holds '../../x.py': a path that leads out"),
@@ -208,6 +226,24 @@ def test_bombs_links_and_what_is_no_archive_are_refused_in_words(tmp_path: Path)
     ):
         assert unpacked(tmp_path, bad, limits=small).get("refused", "").startswith(said)
     assert not (tmp_path.parent / "x.py").exists()
+
+
+COMPILES: Final = """
+import sys
+from loquat_bot_runner.adapters.layerchild import _compile
+_compile(sys.argv[1], 1 << 20)
+"""
+
+
+async def test_byte_code_takes_no_more_room_than_the_packages_may(tmp_path: Path) -> None:
+    bomb = "".join(f"a = '{n:08}' * 512\n" for n in range(200))  # 4 KiB of each line
+    for name, code in {"bomb": bomb * 2, **{f"bomb{n}": bomb for n in range(3)}, "fine": "x = 1\n"}.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", COMPILES, str(tmp_path))
+    assert await process.wait() == 0
+    compiled = {found.name.partition(".")[0]: found.stat().st_size for found in tmp_path.glob("__pycache__/*")}
+    assert compiled.keys() == {"bomb", "fine"}
+    assert sum(compiled.values()) <= 1 << 20
 
 
 def test_what_two_wheels_bring_alike_is_the_first_ones_and_nobody_may_write_it(tmp_path: Path) -> None:
@@ -244,6 +280,18 @@ async def _begun(bundles: Path) -> bool:
     return bool([*bundles.glob("*/layer-*/words")])
 
 
+def test_an_index_with_a_key_in_its_path_is_not_in_the_runners_log(tmp_path: Path) -> None:
+    away = "HTTPSConnectionPool(host='index.example.org', port=443): Max retries exceeded with url: /k3y/simple/tiny/ (refused)"
+    told = (
+        f"Could not fetch URL https://index.example.org/k3y/simple/tiny/: connection error: {away} - skipping\nERROR: No https://a:k3y@x/\n"
+    )
+    (tmp_path / "words").write_text(told)
+    with capture_logs() as logs, pytest.raises(NotNow):
+        _explain(tmp_path / "words")
+    assert "Max retries exceeded" in str(logs)
+    assert "k3y" not in str(logs)
+
+
 def test_the_second_of_two_runners_keeps_what_the_first_made(tmp_path: Path) -> None:
     for name in ("made", "layer-a"):
         (tmp_path / name).mkdir()
@@ -265,6 +313,22 @@ async def test_of_a_projects_many_layers_the_one_that_no_bot_has_and_nobody_aske
     assert _room_for(tmp_path / "layer-new", layers._held.values())
     assert [folder.exists() for folder in there] == [True, False, True, True, True]
     assert _room_for(tmp_path / "layer-new", [])
+
+
+@pytest.mark.parametrize("of", ["a version", "a layer"])
+def test_a_folder_that_was_half_removed_when_the_runner_was_killed_is_not_taken_for_a_whole_one(
+    of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "rmtree", lambda *_a, **_k: None)  # killed before the first file goes
+    for n in range(_MOST):
+        (tmp_path / "prj" / f"layer-{n}").mkdir(parents=True)
+        os.utime(tmp_path / "prj" / f"layer-{n}", (n, n))
+    if of == "a version":
+        assert Bundles(cast("Any", None), tmp_path).sweep() == _MOST
+        assert all(found.suffix for found in (tmp_path / "prj").iterdir())
+    else:
+        assert _room_for(tmp_path / "prj" / "layer-new", [])
+        assert not (tmp_path / "prj" / "layer-0").exists()
 
 
 LOOKS: Final = """

@@ -22,6 +22,7 @@ from loquat_bot_runner.http.limits import LimitsApi
 from loquat_bot_runner.settings import Settings
 from loquat_common.bounds import OutOfBounds
 from loquat_common.http import Api
+from loquat_common.service import run
 from loquat_common.tokens import Actor
 from loquat_sandbox import Sandbox
 
@@ -147,6 +148,19 @@ async def test_what_may_be_printed_is_the_projects_own_number(workers: Workers, 
     assert not workers._workers[PROJECT, "talker"].worn
 
 
+async def test_a_look_that_began_before_a_change_does_not_undo_it(pool: Pool) -> None:
+    class Late:
+        acquire = pool.acquire
+
+        async def fetchval(self, *asked: Any, **more: Any) -> Any:
+            found = await pool.fetchval(*asked, **more)
+            await limits.change(PROJECT, {"messages": 2}, ANNA)
+            return found
+
+    limits = ChosenLimits(cast("Any", Late()), PLAN, REACHABLE)
+    assert [(await limits.of(PROJECT)).messages for _ in range(2)] == [2, 2]
+
+
 async def test_while_the_database_is_away_the_last_known_limits_hold(limits: ChosenLimits, pool: Pool) -> None:
     await limits.change(PROJECT, {"messages": 2}, ANNA)
     now = 0.0
@@ -180,6 +194,31 @@ def test_an_installations_own_numbers_are_checked_at_its_start(monkeypatch: pyte
     monkeypatch.setenv("LOQUAT_BOT_PLAN", '{"call_seconds": 20}')
     monkeypatch.setenv("LOQUAT_PLATFORM_DSN", "postgresql://x")
     assert Settings.model_validate({}).bot_plan == BotLimits(call_seconds=20)
-    monkeypatch.setenv("LOQUAT_BOT_PLAN", '{"messages": 51}')
-    with pytest.raises(ValueError, match="LOQUAT_BOT_PLAN: messages: 51 is not possible: 1 to 50 are"):
-        Settings.model_validate({})
+    for wrong, words in (
+        ('{"messages": 51}', "LOQUAT_BOT_PLAN: messages: 51 is not possible: 1 to 50 are"),
+        ('{"call_second": 20}', "there is no limit call_second; there are call_seconds, "),
+        ('{"call_seconds": 3}', r"LOQUAT_BOT_PLAN: processor_seconds: 5 is longer than a call may take \(3\)"),
+    ):
+        monkeypatch.setenv("LOQUAT_BOT_PLAN", wrong)
+        with pytest.raises(ValueError, match=words):
+            Settings.model_validate({})
+
+
+def test_a_setting_that_is_no_json_is_named_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(_settings: Settings) -> None:
+        raise AssertionError("it started")
+
+    monkeypatch.setenv("LOQUAT_PLATFORM_DSN", "postgresql://x")
+    monkeypatch.setenv("LOQUAT_BOT_PLAN", "{")
+    with pytest.raises(SystemExit, match="78"):
+        run("bot-runner", Settings, serve)
+    assert '"bot_plan"' in capsys.readouterr().err
+
+
+def test_an_installation_that_moves_one_bound_keeps_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOQUAT_PLATFORM_DSN", "postgresql://x")
+    bounds = Settings.model_validate({}).bot_most
+    monkeypatch.setenv("LOQUAT_BOT_MOST", '{"memory_bytes": 2147483648}')
+    assert Settings.model_validate({}).bot_most == replace(bounds, memory_bytes=2 << 30)

@@ -121,3 +121,23 @@ def test_an_index_that_does_not_answer_and_words_that_nobody_knows_are_not_the_b
     unknown = "Could not fetch URL https://example.org/tiny/: 404 Client Error: Not Found - skipping"
     assert read([unknown, away, missing]).refusal() is None
     assert "knows no such package" in (read([unknown, missing]).refusal() or "")
+
+
+def test_a_name_in_a_wheel_that_looks_like_pips_words_a_million_times_is_read_no_longer_than_a_short_one() -> None:
+    hostile = "ERROR: tiny has an invalid wheel, multiple .dist-info directories found: " + "Requested a==" * 1_000_000
+    assert read([hostile]).refusal() == "tiny is no wheel that can be read"
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "MemoryError",
+        "RecursionError: maximum recursion depth exceeded",
+        "pip._vendor.packaging.markers.UndefinedComparison: Undefined <Op('~=')> on 'linux' and 'linux'.",
+        "pip._vendor.packaging.version.InvalidVersion: Invalid version: 'x y'",
+        "zlib.error: Error -3 while decompressing data: invalid block type",
+        "ERROR: Error decoding metadata for /tmp/x.whl: 'utf-8' codec can't decode byte 0xff",
+    ],
+)
+def test_what_ends_pip_for_what_the_packages_are_is_not_the_platforms_fault(last: str) -> None:
+    assert "cannot be read" in (read(["ERROR: Exception:", "Traceback (most recent call last):", last]).refusal() or "")

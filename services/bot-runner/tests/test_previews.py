@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -19,9 +19,10 @@ from loquat_bot_runner.adapters.links import Room
 from loquat_bot_runner.adapters.singles import Singles
 from loquat_bot_runner.adapters.versions import Versions
 from loquat_bot_runner.domain.limits import BotLimits
-from loquat_bot_runner.domain.preview import BEGUN, address
+from loquat_bot_runner.domain.preview import BEGUN, Act, Asked, Seen, address
 from loquat_bot_runner.handlers.previewing import Previews
 from loquat_bot_runner.handlers.rehearsal import Rehearsal
+from loquat_bot_runner.http.people import PeopleApi, Person
 from loquat_bot_runner.http.preview import PreviewApi
 from loquat_common.db import DatabaseAway
 from loquat_common.failpoints import Failpoints
@@ -36,6 +37,7 @@ from loquat_provisioner.adapters import throwaway
 from loquat_provisioner.adapters.previews import Preview
 from loquat_provisioner.adapters.store import Project as Row
 from loquat_provisioner.domain.life import Names
+from loquat_rest.operation import OneProject
 from loquat_sandbox import Measured
 
 from conftest import open_platform
@@ -139,6 +141,10 @@ class Attic(Clones):
     async def drop(self, project: str, preview: UUID) -> None:
         del project
         await self._tenants.databases.drop(Names(self.made.pop(preview).login.database))
+
+    async def drop_all(self, project: str) -> None:
+        for preview in list(self.made):
+            await self.drop(project, preview)
 
 
 @dataclass(slots=True)
@@ -282,6 +288,8 @@ async def test_the_draft_another_version_and_the_deployed_one_are_tried_and_a_li
     await stage.refused("not_found", "hi", version="0" * 64)
     await stage.refused("invalid_request", "hi", draft=True, version=older)
     await stage.refused("invalid_request", database="live", message={"text": "hi"}, **going)
+    await stage.refused("invalid_request", "hi", contact={"attributes": {"n": [-(1 << 63) - 1]}})
+    await stage.refused("invalid_request", message={"type": "order", "content": {"n": 1 << 64}})
 
 
 async def test_what_a_bot_does_wrong_is_in_the_answer_and_ends_its_own_step_alone(stage: Stage) -> None:
@@ -304,6 +312,37 @@ async def test_what_a_bot_does_wrong_is_in_the_answer_and_ends_its_own_step_alon
     unloaded = await stage.step("hi", version=broken, **going)
     assert (unloaded["outcome"], unloaded["contact_id"], "ZeroDivisionError" in unloaded["trace"]) == ("DoesNotStart", None, True)
     assert unloaded["replies"] == []
+
+
+async def test_whoever_is_forgotten_is_in_no_copy_of_his_project_any_more(stage: Stage) -> None:
+    await stage.shop()
+    await stage.bench.say("49", "hi")
+    seen = await stage.step("hi")
+    contact = await (await stage.live()).fetchval("SELECT id FROM public.contacts")
+    people = PeopleApi(stage.bench.store, cast("Any", stage.bench.inbox._runs), stage.bench.time.directory, stage.attic.drop_all)
+    await people.forget(cast("Any", None), path=OneProject(project_id=stage.bench.project_id), body=Person(contact_id=contact))
+    await stage.refused("preview_gone", "hi", preview_id=seen["preview_id"])
+
+
+@pytest.mark.promise("P4")
+async def test_a_project_whose_steps_last_has_one_turn_and_another_project_gets_its_own() -> None:
+    begun, over = list[str](), asyncio.Event()
+
+    class Lasting:
+        async def of(self, stage: ProjectListed, *_: Any) -> Seen:
+            begun.append(stage.project_id)
+            await over.wait()
+            return Seen()
+
+    previews = Previews(cast("Any", Lasting()), cast("Any", None), cast("Any", None), lambda _project, text: text, most=2)
+    projects = [ProjectListed(project_id=name, organization_id="o", name="p", state="creating") for name in "aab"]
+    steps = [asyncio.create_task(previews.step(p, Asked("live", uuid4(), False, "0", Act("text")))) for p in projects]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert begun == ["a", "b"]
+    over.set()
+    await asyncio.gather(*steps)
+    assert begun == ["a", "b", "a"]
 
 
 @pytest.mark.promise("P8")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from loquat_bot_runner.adapters.store import Store
@@ -118,6 +119,46 @@ async def test_a_tail_misses_no_line_and_no_run_of_whoever_commits_later_and_sho
     assert [r["id"] for r in runs] == [r["id"] for r in (await bench.runs())[::-1][1:]]
     assert (len(runs), runs[-1]["id"]) == (2, str(last))
     assert (await bench.good("GET", f"/runs?after={last}"))["items"] == []
+
+
+class Meanwhile:
+    """A pool, or a connection of it, on which somebody writes each time that rows are read."""
+
+    def __init__(self, real: Any, write: Callable[[], Awaitable[Any]]) -> None:
+        self._real, self._write = real, write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def fetch(self, *given: Any) -> Any:
+        await asyncio.wait_for(self._write(), 2)
+        return await self._real.fetch(*given)
+
+    @asynccontextmanager
+    async def acquire(self, **given: Any) -> AsyncGenerator[Meanwhile]:
+        async with self._real.acquire(**given) as connection:
+            yield Meanwhile(connection, self._write)
+
+
+@pytest.mark.promise("P4")
+async def test_whoever_writes_waits_for_no_tail_that_reads_and_reads_and_the_tail_misses_nothing(bench: Bench) -> None:
+    run = {"event_id": uuid4(), "attempt": 1, "outcome": "handled", "replies": 0, "duration_ms": 1.0, "started_at": now()}
+
+    async def write() -> None:
+        await bench.store.log(bench.project_id, None, "info", ["line"])
+        await bench.store.record_run(bench.project_id, run)
+
+    await write()
+    tail = Store(cast("Any", Meanwhile(bench.pool, write)))
+    lines = await tail.logs(bench.project_id, None, 100, after=0)
+    lines += await tail.logs(bench.project_id, None, 100, after=lines[-1].id)
+    runs = await tail.runs(bench.project_id, None, 100, after=UUID(int=0))
+    runs += await tail.runs(bench.project_id, None, 100, after=runs[-1].id)
+    for shown, all_ in (
+        (lines, await bench.store.logs(bench.project_id, None, 100)),
+        (runs, await bench.store.runs(bench.project_id, None, 100)),
+    ):
+        assert [one.id for one in shown] == [one.id for one in all_[::-1]][: len(shown)]
 
 
 async def test_a_tail_is_told_when_lines_behind_it_were_dropped(bench: Bench) -> None:

@@ -259,6 +259,24 @@ async def test_a_call_that_is_over_waits_for_what_it_says_and_not_for_what_it_sh
     assert [(s.place, s.kind) for s in told] == [(2, "refused"), (1, "said")], "the project may say one message in a call"
 
 
+async def test_what_a_handler_says_all_at_once_is_said_in_its_order_one_after_the_other() -> None:
+    begun: list[int] = []
+
+    class Slow(Listening):
+        async def say(self, answered: UUID, place: int, reply: dict[str, Any]) -> None:
+            begun.append(place)
+            await super().say(answered, place, reply)
+
+    speech = Speech(7, voice := Slow(loud=False), 50, lambda _: None)
+    for place in (2, 1, 3):
+        speech.heard(say(place))
+    await asyncio.sleep(0)
+    assert begun == [2]
+    voice.let.set()
+    await speech.over()
+    assert [place for _, place, _ in voice.heard] == [2, 1, 3]
+
+
 HEAD = "from loquat import Bot\nbot = Bot()\n\n@bot.fallback\nasync def handle(ctx):\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,7 +84,11 @@ async def test_a_file_of_another_account_does_not_exist_and_nobody_asks_with_ano
 
 @pytest.mark.parametrize(
     ("mime", "size", "status", "words"),
-    [("image/webp", (500 << 10) + 1, 413, "takes 512000 of image/webp"), ("image/png", 0, 422, "at least one byte")],
+    [
+        ("image/webp", (500 << 10) + 1, 413, "takes 512000 of image/webp"),
+        ("image/png", 0, 422, "at least one byte"),
+        ("imag\u00e9/png", 1, 422, "a media type is such as image/png"),
+    ],
 )
 async def test_what_whatsapp_does_not_take_is_refused_before_it_is_sent(
     client: Client, mime: str, size: int, status: int, words: str
@@ -96,17 +101,29 @@ class Liar:
     """A Meta whose files are not what it says of them."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Any] = {}
+        self.url, self.known = "", dict[str, Any]()
         self.answer: web.Response = web.Response(body=PICTURE)
         self.seen: list[str] = []
+        self.cut = self.slow = False
+        self.gate = asyncio.Event()
 
     async def node(self, request: web.Request) -> web.Response:
         url = f"http://{request.host}/bytes"
         known = {"url": url, "mime_type": "image/png", "file_size": len(PICTURE), "sha256": hashlib.sha256(PICTURE).hexdigest()}
         return web.json_response({**known, **self.known})
 
-    async def bytes(self, request: web.Request) -> web.Response:
+    async def bytes(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(request.headers["Authorization"])
+        if self.slow:
+            if self.seen[-1] == "Bearer slow":
+                await self.gate.wait()
+            return web.Response(body=PICTURE)
+        if self.cut and request.transport is not None:
+            half = web.StreamResponse(headers={"Content-Length": str(len(PICTURE))})
+            await half.prepare(request)
+            await half.write(PICTURE[: len(PICTURE) // 2])
+            request.transport.close()
+            return half
         return self.answer
 
 
@@ -117,14 +134,19 @@ async def liar(office: Office) -> AsyncIterator[tuple[Client, Liar]]:
     app.router.add_get("/{path:.*}", liar.bytes)
     server = Server(app, "127.0.0.1", 0, drain_seconds=0.1)
     await server.start()
-    async with desk(office, f"http://127.0.0.1:{server.port}") as client:
+    liar.url = f"http://127.0.0.1:{server.port}"
+    async with desk(office, liar.url) as client:
         yield client, liar
     await server.stop()
 
 
-async def test_bytes_that_are_not_those_of_the_digest_break_the_connection(liar: tuple[Client, Liar]) -> None:
+@pytest.mark.parametrize("lie", ["bytes", "less than said", "more than said", "cut off"])
+async def test_a_file_that_is_not_what_was_said_breaks_the_connection(liar: tuple[Client, Liar], lie: str) -> None:
     client, meta = liar
-    meta.answer = web.Response(body=PICTURE[:-1] + b"!")
+    if lie == "bytes":
+        meta.answer = web.Response(body=PICTURE[:-1] + b"!")
+    meta.known = {"less than said": {"file_size": len(PICTURE) + 1}, "more than said": {"file_size": len(PICTURE) - 1}}.get(lie, {})
+    meta.cut = lie == "cut off"
     with pytest.raises(ClientPayloadError):
         async with client.get(path(media="/1")) as answer:
             await answer.read()
@@ -145,6 +167,25 @@ async def test_the_token_goes_nowhere_but_to_meta(liar: tuple[Client, Liar], url
     assert len(meta.seen) == 1, "the redirect was not followed"
 
 
+@pytest.mark.promise("P4")
+async def test_one_projects_files_keep_no_others_waiting(liar: tuple[Client, Liar]) -> None:
+    _, meta = liar
+    meta.slow = True
+    files = MediaFiles(meta.url, "v25.0")
+    await files.start()
+
+    async def fetched(project: str, token: str) -> int:
+        async with files.fetch(project, NUMBER, token, "1") as (_, pieces):
+            return sum([len(piece) async for piece in pieces])
+
+    slow = [asyncio.create_task(fetched(PROJECT, "slow")) for _ in range(70)]
+    assert await fetched(OTHER, "quick") == len(PICTURE)
+    assert meta.seen.count("Bearer slow") <= 8
+    meta.gate.set()
+    assert await asyncio.gather(*slow) == [len(PICTURE)] * 70
+    await files.stop()
+
+
 async def test_a_file_that_is_too_large_is_not_fetched(liar: tuple[Client, Liar]) -> None:
     client, meta = liar
     meta.known = {"file_size": str((100 << 20) + 1)}
@@ -157,7 +198,11 @@ def test_a_digest_is_read_in_hex_and_in_base64_and_addresses_of_meta_are_known()
     known = {"mime_type": "image/png", "file_size": 1, "url": "https://lookaside.fbsbx.com/x?mid=1"}
     graph = "https://graph.facebook.com"
     assert found({**known, "sha256": "00" * 32}, graph).sha256 == found({**known, "sha256": "A" * 43 + "="}, graph).sha256 == bytes(32)
-    for wrong in ({"sha256": "c2hhMjU2"}, {"sha256": "00" * 32, "file_size": "much"}, {"sha256": "00" * 32, "url": "https://[::1"}):
+    for wrong in (
+        {"sha256": "c2hhMjU2"},
+        *({"sha256": "00" * 32, "file_size": size} for size in ("much", -1, None)),
+        {"sha256": "00" * 32, "url": "https://[::1"},
+    ):
         with pytest.raises(NoFile):
             found({**known, **wrong}, graph)
     assert [largest(m) for m in ("audio/ogg", "image/webp", "image/png", "application/pdf")] == [16 << 20, 500 << 10, 5 << 20, 100 << 20]

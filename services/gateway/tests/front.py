@@ -247,7 +247,11 @@ def _bots(pool: Pool, directory: Directory, records: Any, broker: MemoryBroker, 
     DeploymentsApi(versions, pointers, publisher, nothing, nothing, shelf, directory).add_to(api)
     FilesApi(drafts).add_to(api)
     RunsApi(bot_runner.Store(pool)).add_to(api)
-    bot_people.PeopleApi(bot_runner.Store(pool), records, directory).add_to(api)
+
+    async def no_copies(_project: str) -> None:
+        """Nobody tries a bot out here."""
+
+    bot_people.PeopleApi(bot_runner.Store(pool), records, directory, no_copies).add_to(api)
     SettingsApi(nothing, Secrets(pool, KeyRing.from_json(KeyRing.new())), pointers, nothing, directory).add_to(api)
     return api
 

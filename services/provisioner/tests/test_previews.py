@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -32,7 +32,7 @@ from loquat_provisioner.http.previews import Previews
 from pydantic import SecretStr
 
 from conftest import open_platform
-from services.provisioner.tests.workshop import Workshop, gone, open_workshop
+from services.provisioner.tests.workshop import Workshop, create, gone, open_workshop
 from tests.tenants import PASSWORD, Tenants
 
 if TYPE_CHECKING:
@@ -204,8 +204,53 @@ async def test_what_is_too_large_too_busy_or_too_many_is_refused_with_the_reason
         await attic.refused("database_busy", attic.make())
         assert await editor.fetchval("SELECT 1") == 1, "nobody is sent away in the middle of something"
     await editor.close()
+    monkeypatch.setattr(throwaway, "_LOCKED", 0.001)
+    refused = await attic.refused("database_busy", attic.make())
+    assert "others have to wait" in (refused.detail or "")
+    monkeypatch.undo()
+    attic.previews._resting.clear()
+    await attic.shop.pool.execute("UPDATE previews SET state = 'going'")
     with pytest.raises(InTheWay, match="0 previews"):
         await PreviewStore(attic.shop.pool, attic.shop.ring, most=0).reserve(attic.project, uuid4())
+
+
+@pytest.mark.promise("P4")
+async def test_where_all_places_are_taken_an_organization_with_many_gives_up_the_one_it_used_longest_ago(attic: Attic) -> None:
+    rows = PreviewStore(attic.shop.pool, attic.shop.ring, most=3)
+
+    async def of(organization: str) -> UUID:
+        """One more project's, ready."""
+        order = create(organization=organization)
+        project = replace(await attic.shop.store.accept(order), cluster="away", database="p_000000000000")
+        preview = await rows.reserve(project, uuid4())
+        assert await rows.ready(preview.preview_id)
+        return preview.preview_id
+
+    many = [await of("many") for _ in range(3)]
+    assert await rows.use((await attic.shop.pool.fetchval("SELECT project_id FROM previews WHERE preview_id = $1", many[0])), many[0])
+    with pytest.raises(InTheWay, match="3 previews"):
+        await of("many")
+    other = await of("other")
+    left = await attic.shop.pool.fetch("SELECT preview_id FROM previews WHERE state <> 'going'")
+    assert {r["preview_id"] for r in left} == {many[0], many[2], other}
+    with pytest.raises(InTheWay, match="3 previews"):
+        await of("other")
+    await attic.shop.pool.execute("DELETE FROM previews")
+
+
+async def test_no_copy_of_before_is_used_once_a_person_is_erased_from_its_project(attic: Attic) -> None:
+    ready, unfinished = uuid4(), uuid4()
+    await attic.make(ready)
+    await attic.clones.drop_all(attic.project.project_id)
+    await attic.refused("preview_gone", attic.clones.use(attic.listed, ready))
+    await attic.clearing.once()
+    await attic.rows.reserve(attic.project, unfinished)
+    await attic.clones.drop_all(attic.project.project_id)
+    assert not await attic.rows.ready(unfinished)
+    assert await attic.clearing.once() == 0, "whoever makes it may be at it still"
+    await attic.clones.drop_all(attic.project.project_id)
+    await attic.age("used_at")
+    await attic.clear()
 
 
 async def test_whoever_dies_while_a_copy_is_made_or_dropped_leaves_an_open_project_and_a_row_that_leads_to_the_rest(attic: Attic) -> None:

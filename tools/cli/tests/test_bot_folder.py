@@ -87,6 +87,20 @@ async def test_a_syntax_error_in_a_file_that_nobody_imports_is_found_too(run: Ru
         await run("bot", "check", write(tmp_path, HEAD))
 
 
+async def test_packages_that_no_lock_names_are_told_and_so_is_how_to_have_those_of_a_lock_here(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path, HEAD + "import nothing_of_the_kind\n")
+    (tmp_path / "requirements.txt").write_text("nothing-of-the-kind\n")
+    with pytest.raises(BotRefused, match=r"No module named 'nothing_of_the_kind'$"):
+        await run("bot", "check", folder)
+    assert "what requirements.txt names is not installed" in capsys.readouterr().err
+    (tmp_path / "requirements.lock").write_text(f"nothing-of-the-kind==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(BotRefused, match=r"pip install -r requirements\.lock$"):
+        await run("bot", "check", folder)
+    assert "requirements.txt" not in capsys.readouterr().err
+
+
 async def test_a_bot_that_does_not_finish_loading_is_given_up(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_LIMIT", 1.5)
     with pytest.raises(BotRefused, match=r"did not load within 1\.5 s"):

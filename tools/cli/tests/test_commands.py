@@ -362,6 +362,18 @@ async def test_a_folder_that_is_no_bot_is_refused_before_anything_is_sent(tmp_pa
         read_bot(tmp_path)
 
 
+async def test_a_link_to_what_is_not_the_bots_is_not_followed(tmp_path: Path) -> None:
+    folder, secret = tmp_path / "bot", tmp_path / "secret"
+    folder.mkdir()
+    (folder / "bot.py").write_text("x = 1\n")
+    (folder / "same.py").symlink_to("bot.py")
+    assert read_bot(folder) == {"bot.py": "x = 1\n", "same.py": "x = 1\n"}
+    secret.write_text("mine")
+    (folder / "a.txt").symlink_to(secret)
+    with pytest.raises(NoBot, match=r"a\.txt is a link that leads out of"):
+        read_bot(folder)
+
+
 async def test_a_bots_log_is_shown_with_the_newest_last(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     await run("bot", "logs")
     shown = capsys.readouterr().out

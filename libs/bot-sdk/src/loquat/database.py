@@ -39,6 +39,10 @@ class Superseded(Exception):
     """Another run of this event, or another event of this conversation, was first. The platform begins again."""
 
 
+class StatementGone(Superseded):
+    """A statement that was prepared is not so any more: its table has another shape now, or the bot let go of it itself. The platform begins again."""
+
+
 class DatabaseAway(Exception):
     """The project's database does not answer. The platform tries again."""
 
@@ -50,6 +54,8 @@ def answering() -> Generator[None]:
         yield
     except asyncpg.QueryCanceledError:
         raise
+    except (asyncpg.InvalidCachedStatementError, asyncpg.InvalidSQLStatementNameError) as error:
+        raise StatementGone(type(error).__name__) from error
     except (
         OSError,
         TimeoutError,
@@ -84,32 +90,42 @@ class Database:
     async def execute(self, query: str, *arguments: Any) -> str:
         """Runs a statement with `$1`-style arguments; the command's tag."""
         connection = await self._asked()
-        with answering():
+        with self._answering():
             return await connection.execute(query, *arguments)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows."""
         connection = await self._asked()
-        with answering():
+        with self._answering():
             return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
         """The first row."""
         connection = await self._asked()
-        with answering():
+        with self._answering():
             return await connection.fetchrow(query, *arguments)
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         """The first column of the first row."""
         connection = await self._asked()
-        with answering():
+        with self._answering():
             return await connection.fetchval(query, *arguments)
 
     async def executemany(self, query: str, arguments: Sequence[Sequence[Any]]) -> None:
         """Runs a statement for each set of arguments."""
         connection = await self._asked()
-        with answering():
+        with self._answering():
             await connection.executemany(query, arguments)
+
+    @contextmanager
+    def _answering(self) -> Generator[None]:
+        try:
+            with answering():
+                yield
+        except StatementGone:
+            if self._connection is not None:
+                self._connection.terminate()  # whatever else it takes for prepared may be gone, too
+            raise
 
     async def _asked(self) -> Connection:
         """For one more statement of the handler's."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from loquat.database import Connections, answering
+from loquat.database import Connections, StatementGone, answering
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -37,6 +37,9 @@ class Outside:
             connection: Connection = await self._connections.acquire(timeout=_ACQUIRE_LIMIT)
         try:
             yield connection
+        except (StatementGone, asyncpg.InvalidSQLStatementNameError):
+            connection.terminate()
+            raise
         finally:
             await self._given_back(connection)
 

@@ -20,12 +20,13 @@ CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
 class Start(msgspec.Struct, tag="start", frozen=True):
     """Runner: load the bot from `folder`; `database` is the DSN of the project's own database, with its password. First frame, once.
 
-    `packages`: the folder of what it may import besides the platform's; "": nothing.
+    `packages`: the folder of what it may import besides the platform's; "": nothing. `statements`: that a connection keeps prepared.
     """
 
     folder: str
     database: str
     packages: str = ""
+    statements: int = 0
 
     def __repr__(self) -> str:
         return f"Start(folder={self.folder!r})"

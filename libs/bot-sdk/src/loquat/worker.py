@@ -69,7 +69,7 @@ class Worker:
             min_size=0,
             max_size=_CONNECTIONS,
             max_inactive_connection_lifetime=_RESTING,
-            statement_cache_size=0,
+            statement_cache_size=start.statements,
             init=prepare,
             timeout=5,
         )

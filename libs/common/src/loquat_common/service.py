@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import uvloop
 from loquat_events.catalog import Service as ServiceName
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from loquat_common.bootstrap import schema_of
 from loquat_common.bus import deferred
@@ -108,6 +109,9 @@ def run(name: ServiceName, settings: type[S], serve: Callable[[S], Coroutine[Any
         sys.stderr.write(f"{name}: the settings are not usable\n")
         for e in error.errors(include_input=False, include_url=False):
             sys.stderr.write(f"  LOQUAT_{'__'.join(str(p) for p in e['loc']).upper()}: {e['msg']}\n")
+        sys.exit(78)
+    except SettingsError as error:
+        sys.stderr.write(f"{name}: the settings are not usable\n  {error}: it is no JSON\n")
         sys.exit(78)
     configure(name, chosen.log_level)
     _keep_to_itself()

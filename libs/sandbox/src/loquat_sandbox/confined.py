@@ -37,7 +37,7 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
     user: int | None = None
     environment: dict[str, str] = {}
     groups: tuple[int, ...] = ()
-    """Descriptors of `cgroup.procs` files to enter; they stay the caller's."""
+    """Descriptors of control groups to enter (`Group.entries`); they stay the caller's."""
     canary: bool = False
     """Instead of a bot: see `canary`."""
 

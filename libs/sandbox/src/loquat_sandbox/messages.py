@@ -39,7 +39,7 @@ class NotBegun(msgspec.Struct, tag="not_begun", frozen=True):
 
 
 class Fork(msgspec.Struct, tag="fork", frozen=True):
-    """Runner, with descriptors: control socket, output, the setup socket, then `cgroup.procs` files. `doors`: ports on the runner's loopback, without namespaces."""
+    """Runner, with descriptors: control socket, output, the setup socket, then control groups to enter. `doors`: ports on the runner's loopback, without namespaces."""
 
     id: int
     bundle: str

@@ -124,9 +124,9 @@ async def serve(settings: Settings) -> None:
             part.add_to(api.api)
         SettingsApi(Configurations(pools), secrets, Pointers(service.pool), gate, directory).add_to(api.api)
         SchedulesApi(Automations(pools), index, syncing, directory, bus, _now).add_to(api.api)
-        PeopleApi(store, runs, directory).add_to(api.api)
-        rehearsal = Rehearsal(runs, singles, secrets, failpoints, _now)
-        previews = Previews(rehearsal, Clones(provisioner), credentials, secrets.redacted, settings.previews_at_once)
+        rehearsal, clones = Rehearsal(runs, singles, secrets, failpoints, _now), Clones(provisioner)
+        PeopleApi(store, runs, directory, clones.drop_all).add_to(api.api)
+        previews = Previews(rehearsal, clones, credentials, secrets.redacted, settings.previews_at_once)
         PreviewApi(previews, Versions(service.pool), Pointers(service.pool), store, directory).add_to(api.api)
         LimitsApi(limits, directory).add_to(api.api)
         DeadLetterApi(letters, Discards(directory, runs).mark).add_to(api.api)
@@ -232,7 +232,9 @@ def _workers(
     )
     life.on_stop("bots' packages", layers.close)
     life.spawn("unpacked bots", bundles.run())
-    house = Housing(sandbox, credentials, limits.of, room, outside, policies.of, policies.seen, layers, connector)
+    house = Housing(
+        sandbox, credentials, limits.of, room, outside, policies.of, policies.seen, layers, connector, settings.prepared_statements
+    )
     workers = Workers(store, bundles, house, most=settings.workers, idle=settings.worker_idle, in_use=deployed.in_use)
     life.on_stop("bots", workers.close)
     life.spawn("idle bots", workers.run())

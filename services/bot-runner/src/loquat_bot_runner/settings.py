@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any, cast
 
 from loquat_common.settings import ServiceSettings
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from loquat_bot_runner.domain.limits import LEAST, MOST, BotLimits, within
 
@@ -31,7 +33,7 @@ class Settings(ServiceSettings):
         default=BotLimits(), description='what a bot may take where its project chose nothing, JSON such as {"call_seconds": 20}'
     )
     bot_most: BotLimits = Field(
-        default=_REACHABLE, description="how far a project can raise what its bot may take, JSON as that of the plan"
+        default=_REACHABLE, description="how far a project can raise what its bot may take, JSON of what is other than the default"
     )
     runs_days: int = Field(default=30, ge=1, le=3650, description="days that runs and lines of bots' logs are kept")
     project_connections: int = Field(default=40, ge=2, le=1000, description="connections to project databases at most")
@@ -66,6 +68,18 @@ class Settings(ServiceSettings):
         for one in given:
             ip_network(one, strict=False)
         return given
+
+    @field_validator("bot_plan", "bot_most", mode="before")
+    @classmethod
+    def _named(cls, given: Any, info: ValidationInfo) -> Any:
+        """What is not named is as without the setting; a name that is none would change nothing, and nobody would know."""
+        if not isinstance(given, dict):
+            return given
+        default = asdict(_REACHABLE if info.field_name == "bot_most" else BotLimits())
+        named = cast("dict[str, Any]", given)
+        if unknown := sorted(named.keys() - default.keys()):
+            raise ValueError(f"there is no limit {unknown[0]}; there are {', '.join(default)}")
+        return default | named
 
     @model_validator(mode="after")
     def _plan_within_bounds(self) -> Settings:

@@ -15,7 +15,7 @@ from loquat_cli.errors import Trouble
 from loquat_cli.rest import MOST, Rest
 
 Project = Annotated[str | None, Parameter(alias="-p")]
-Message = Annotated[str, Parameter(alias="-m")]
+Message = Annotated[str, Parameter(alias="-m", show_default=False)]
 SHORT: Final = 12
 """Characters of a version that are shown: enough to tell a project's apart."""
 _PATIENCE: Final = 70.0  # seconds: a version that is deployed is loaded first, perhaps behind others

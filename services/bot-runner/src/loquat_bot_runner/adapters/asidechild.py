@@ -44,14 +44,14 @@ def _compile(folder: str) -> int:
     left, done = _COMPILED, 0
     for source in sorted(Path(folder).rglob("*.py")):
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError, OSError):
-            compiled = _bytecode(source, source.relative_to(folder))
+            compiled = bytecode(source, source.relative_to(folder))
             if len(compiled) <= left:
                 _put(compiled, Path(importlib.util.cache_from_source(source)))
                 left, done = left - len(compiled), done + 1
     return done
 
 
-def _bytecode(source: Path, name: Path) -> bytes:
+def bytecode(source: Path, name: Path) -> bytes:
     """As importlib reads it. The name is replaced there by that of the place where the module is imported from."""
     text = source.read_bytes()
     code = compile(text, str(name), "exec", dont_inherit=True)

@@ -68,8 +68,18 @@ class Bundles:
         """Removes folders that nobody asked for in so many seconds, and what a crash left half unpacked; how many."""
         gone = [f for f in self._folder.glob("*/*") if time.time() - f.stat().st_mtime > seconds]
         for folder in gone:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
         return len(gone)
+
+
+def remove(folder: Path) -> None:
+    """Whoever looks for it finds all of it or nothing, also when this is cut off in the middle: what is left then has another name."""
+    leaving = folder.with_name(f"{folder.name}.{time.monotonic_ns()}")
+    try:
+        folder.rename(leaving)
+    except FileNotFoundError:  # another was first
+        return
+    shutil.rmtree(leaving, ignore_errors=True)
 
 
 def _asked_for(folder: Path) -> bool:

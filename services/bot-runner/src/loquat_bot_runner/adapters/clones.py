@@ -61,6 +61,14 @@ class Clones:
         path = f"/internal/projects/{project}/previews/{preview}"
         await self._client.call("DELETE", path, actor=self._client.itself(_SCOPE))
 
+    async def drop_all(self, project: str) -> None:
+        """All of a project go.
+
+        Raises:
+            Problem: nobody knows.
+        """
+        await self._client.call("DELETE", f"/internal/projects/{project}/previews", actor=self._client.itself(_SCOPE))
+
 
 def _clone(project: ProjectListed, answer: Any) -> Clone:
     place = {"cluster": answer["cluster"], "database": answer["database"], "epoch": answer["epoch"]}

@@ -40,10 +40,11 @@ class Housing:
         seen: See = unseen,
         layers: Layers | None = None,
         connector: InternalClient | None = None,
+        statements: int = 0,
     ) -> None:
         self._sandbox, self._credentials, self.limits = sandbox, credentials, limits
         self._room, self._outside, self._policy, self._seen = room, outside, policy, seen
-        self._layers, self._connector = layers or Layers(), connector
+        self._layers, self._connector, self._statements = layers or Layers(), connector, statements
         self._log = get_logger()
 
     def beside(self, room: Room) -> Housing:
@@ -82,7 +83,7 @@ class Housing:
         await egress.start()
         who = quote(login.user, safe="") if ticket is None else f"{quote(login.user, safe='')}:{ticket}"
         address = f"postgresql://{who}@127.0.0.1:{process.postgres_port}/{quote(login.database, safe='')}?sslmode=disable"
-        return Worker(process, name, limits, write, (bridge.close, egress.close), bridge.away_since), address
+        return Worker(process, name, limits, write, (bridge.close, egress.close), bridge.away_since, self._statements), address
 
     def _media(self, project: str, ticket: str | None) -> MediaOf | None:
         connector = self._connector

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import compileall
 import errno
 import json
+import lzma
 import os
-import py_compile
 import resource
 import shutil
+import signal
 import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
+from importlib.util import cache_from_source
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from loquat_sandbox import kernel, landlock, root
 
+from loquat_bot_runner.adapters.asidechild import bytecode
 from loquat_bot_runner.domain.wheels import LayerLimits, Member, WheelRefused, placed
 
-_MEMORY: Final = 2 << 30  # bytes of address space; pip with the page of a large project takes some 200 MB
+_MEMORY: Final = 1 << 30  # bytes of address space; pip with the page of a large project takes some 200 MB
 _PROCESSOR: Final = 90  # seconds
+_COMPILING: Final = 30  # seconds for byte code, which are part of the time that a layer may take
+_OUT_OF_MEMORY_SCORE: Final = "1000"  # where memory is short this process goes before anything that answers somebody
 _FILES: Final = 256
 _UNFITTING: Final = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EFBIG, errno.ELOOP})
 """What the wheels' own paths and sizes do. Another error is this machine's."""
-_UNREADABLE: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, MemoryError)
+_UNREADABLE: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, MemoryError, lzma.LZMAError)
 _PIP: Final = (
     *("download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-cache-dir"),
     *("--no-input", "--no-color", "--progress-bar=off", "--disable-pip-version-check", "--retries=1", "--timeout=10", "-vv"),
@@ -43,6 +48,8 @@ def _limit(largest: int) -> None:
     ):
         resource.setrlimit(what, (most, most))
     os.umask(0o022)
+    with suppress(FileNotFoundError):  # another kernel than Linux
+        Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE, encoding="ascii")
 
 
 def _confine(runner: int, read: Sequence[str], write: str, ports: Sequence[int] | None) -> None:
@@ -68,6 +75,7 @@ class _Layer:
     def __init__(self, folder: Path, limits: LayerLimits, own: frozenset[str]) -> None:
         self._folder, self._limits, self._own = folder, limits, own
         self._bytes = self._files = 0
+        self._folders = {PurePosixPath(".")}
 
     def add(self, wheel: Path) -> None:
         """Unpacks one. What two wheels bring alike is the first one's."""
@@ -76,21 +84,25 @@ class _Layer:
             with zipfile.ZipFile(wheel) as archive:
                 for info in archive.infolist():
                     for member, target in placed(package, [Member(info.filename, info.file_size, info.external_attr >> 16)], self._own):
-                        self._count(member.size)
+                        self._count(member.size, PurePosixPath(target))
                         self._write(archive, info, self._folder / target)
         except _UNREADABLE as error:
             raise WheelRefused(f"{package} is no wheel that can be read ({type(error).__name__})") from None
         except OSError as error:
+            if error.errno is None:  # a compression's, not the machine's
+                raise WheelRefused(f"{package} is no wheel that can be read ({error})") from None
             if error.errno not in _UNFITTING:
                 raise
             raise WheelRefused(f"{package} cannot be unpacked beside the others: {error.strerror}") from None
 
-    def _count(self, size: int) -> None:
-        self._bytes, self._files = self._bytes + size, self._files + 1
+    def _count(self, size: int, target: PurePosixPath) -> None:
+        folders = {*target.parents} - self._folders
+        self._folders |= folders
+        self._bytes, self._files = self._bytes + size, self._files + 1 + len(folders)
         if self._bytes > self._limits.unpacked:
             raise WheelRefused(f"the packages have more than {self._limits.unpacked >> 20} MiB unpacked, which is the limit")
         if self._files > self._limits.files:
-            raise WheelRefused(f"the packages have more than {self._limits.files} files, which is the limit")
+            raise WheelRefused(f"the packages have more than {self._limits.files} files and folders, which is the limit")
 
     def _write(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
         if target.is_file():
@@ -113,8 +125,23 @@ def _unpack(wheels: str, folder: str, own: list[str], limits: LayerLimits) -> di
     return {}
 
 
-def _compile(folder: str) -> None:
-    compileall.compile_dir(folder, quiet=2, workers=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+def _compile(folder: str, most: int) -> None:
+    """As much byte code as there may be source: `"x" * 4096` is ten letters of source, and 4 KiB compiled."""
+    signal.alarm(_COMPILING)  # its end: all that is needed was said
+    for source in sorted(Path(folder).rglob("*.py")):
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError, OSError):
+            compiled = bytecode(source, source.relative_to(folder))
+            if len(compiled) <= most:
+                most -= len(compiled)
+                _put(compiled, Path(cache_from_source(source)))
+
+
+def _put(compiled: bytes, place: Path) -> None:
+    """All of it or nothing: half a module would be one that cannot be imported, and what `compileall` writes on a full disk is half a module."""
+    place.parent.mkdir(exist_ok=True)
+    making = place.with_suffix(".making")
+    making.write_bytes(compiled)
+    making.replace(place)
 
 
 def main() -> None:
@@ -128,7 +155,9 @@ def main() -> None:
         _fetch(**question)
     _confine(runner, [*root.libraries(["loquat_bot_runner"]), question["wheels"]], question["folder"], ())
     print(json.dumps(_unpack(limits=limits, **question)), flush=True)  # noqa: T201  (the answer)
-    _compile(question["folder"])  # for speed alone: what cannot be compiled, or ends this process, is read as it is when it is imported
+    _compile(
+        question["folder"], limits.unpacked
+    )  # for speed alone: what cannot be compiled, or ends this process, is read as it is when it is imported
 
 
 if __name__ == "__main__":

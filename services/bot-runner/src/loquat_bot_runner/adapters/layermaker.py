@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +20,13 @@ from loquat_common.logs import get_logger
 
 from loquat_bot_runner.adapters.ownpackages import OwnPackages
 from loquat_bot_runner.domain.packages import Package, lock_of
-from loquat_bot_runner.domain.pipwords import read
+from loquat_bot_runner.domain.pipwords import LONGEST_LINE, read
 from loquat_bot_runner.domain.wheels import LayerLimits
 
 _MODULE: Final = "loquat_bot_runner.adapters.layerchild"
 _LOOK: Final = 0.25  # seconds between two looks at how much was fetched
 _BESIDE: Final = 32 << 20  # bytes that pip may write beside the wheels, which it has twice for a moment
+_PLACE: Final = re.compile(r"(://|url: /)\S+")
 _KILLED_BY_LIMIT: Final = "the packages cannot be fetched and unpacked within limits"
 
 
@@ -128,14 +131,19 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _explain(words: Path) -> None:
-    with words.open(encoding="utf-8", errors="replace") as lines:
-        found = read(lines)
+    found = read(_pieces(words))
     if (refusal := found.refusal()) is not None:
         raise NotInstallable(refusal)
-    with words.open(encoding="utf-8", errors="replace") as lines:
-        said = [line.strip() for line in lines if line.startswith("ERROR:")]
-    get_logger().warning("bot.packages_not_fetched", said=said[-1][:500] if said else "nothing", unfetched=found.unfetched[:3])
+    said = [line for line in _pieces(words) if line.startswith("ERROR:")][-1:]
+    told, *unfetched = (_PLACE.sub(r"\1***", text.strip()[:500]) for text in (*(said or ["nothing"]), *found.unfetched[:3]))
+    get_logger().warning("bot.packages_not_fetched", said=told, unfetched=unfetched)  # an index may have a key in its path
     raise NotNow("pip could not fetch them")
+
+
+def _pieces(words: Path) -> Iterator[str]:
+    """Lines; what is longer comes in pieces, for a stranger's word may be one line of 100 MB."""
+    with words.open(encoding="utf-8", errors="replace") as file:
+        yield from iter(partial(file.readline, LONGEST_LINE), "")
 
 
 def _weight(folder: Path) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -14,6 +13,7 @@ from typing import Final
 
 from loquat_common.logs import get_logger
 
+from loquat_bot_runner.adapters.bundles import remove
 from loquat_bot_runner.adapters.layermaker import LayerMaker, NotInstallable, NotNow
 from loquat_bot_runner.adapters.ownpackages import OwnPackages, own_packages
 from loquat_bot_runner.domain.packages import LOCK, MOST, Package, layer_name, packages_of
@@ -107,7 +107,7 @@ class Layers:
                 await self._maker.make(packages, layer, own)
         except NotInstallable as refusal:
             return self._failure(layer, PackagesRefused, str(refusal))
-        except NotNow as reason:
+        except (NotNow, OSError) as reason:
             get_logger().error("bot.packages_not_installed", project=project, error=str(reason))
             return self._failure(layer, ProjectDatabaseAway, "the platform could not install the bot's packages")
         finally:
@@ -151,7 +151,7 @@ def _room_for(layer: Path, used: Collection[Path]) -> bool:
         return True
     free = sorted((found.stat().st_mtime, found) for found in there if found not in used)
     if free:
-        shutil.rmtree(free[0][1], ignore_errors=True)
+        remove(free[0][1])
     return bool(free)
 
 

@@ -43,6 +43,8 @@ class ChosenLimits:
             if (last := self._known.last(project)) is not None:
                 return last
             raise ProjectDatabaseAway("the platform cannot look up the bot's limits now") from None
+        if (known := self._known.get(project)) is not None:  # a change came while we looked
+            return known
         return self._known.keep(project, in_force(row or {}, self.plan, self.most))
 
     async def change(self, project: str, change: Mapping[str, float | None], by: str) -> BotLimits:

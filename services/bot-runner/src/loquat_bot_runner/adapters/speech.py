@@ -28,7 +28,7 @@ class Speech:
     def __init__(self, call: int, voice: Voice | None, most: int, tell: Tell) -> None:
         """`most`: messages that the project's bot may say in one call."""
         self._call, self._voice, self._most, self._tell = call, voice, most, tell
-        self._places = set[int]()
+        self._places, self._turn = set[int](), asyncio.Lock()  # in turn: in the order in which it was said, and on one connection
         self._typings = 0
         self.failed = False
         """Whether the platform could not say something."""
@@ -83,7 +83,7 @@ class Speech:
 
     async def _say(self, voice: Voice, answered: UUID, place: int, reply: dict[str, Any]) -> None:
         try:
-            async with asyncio.timeout(_LIMIT):
+            async with asyncio.timeout(_LIMIT), self._turn:
                 await voice.say(answered, place, reply)
         except Superseded:
             self._answer(place, "superseded")

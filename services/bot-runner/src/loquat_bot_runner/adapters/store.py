@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +27,8 @@ _EVENTS: Final = 1_000
 """Events forgotten by one statement: some thousand rows by the index, far within a command's limit."""
 _WRITING: Final = "WITH writing AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(hashtextextended('said ' || $1::text, 0)))"
 # purpose: whoever writes takes a number and commits later, not always in that order. Who reads what is newest waits for those who write at this moment, and
-# reads before the next does: then every number below the newest one that he is shown was committed, or never will be
+# looks for the newest number before the next does: then every number up to it was committed, or never will be. He reads up to it when nobody waits for him
+# any more: a reading may take seconds, and whoever writes holds a connection that all projects share
 _READING: Final = "SELECT pg_advisory_xact_lock(hashtextextended('said ' || $1::text, 0))"
 _PATIENCE: Final = "500ms"  # for those who write; they take about one
 FAILED: Final = "failed"
@@ -196,13 +197,17 @@ class Store:
             ("started_at >= ?", chosen.since),
             ("outcome = ?", chosen.outcome if chosen.outcome != FAILED else None),
         ]
-        given = [(condition, value) for condition, value in asked if value is not None]
-        conditions = [condition.replace("?", f"${n}") for n, (condition, _) in enumerate(given, 3)]
-        if chosen.outcome == FAILED:
-            conditions.append("outcome <> 'handled'")
         order = "DESC" if after is None else "ASC"
-        query = f"SELECT * FROM runs WHERE {' AND '.join(['project_id = $1', *conditions])} ORDER BY id {order} LIMIT $2"  # noqa: S608
-        rows = await self._rows(query, project, limit, *(value for _, value in given), newest=before is None)
+
+        async def read(last: UUID | None) -> list[asyncpg.Record]:
+            given = [(condition, value) for condition, value in (*asked, ("id <= ?", last)) if value is not None]
+            conditions = [condition.replace("?", f"${n}") for n, (condition, _) in enumerate(given, 3)]
+            if chosen.outcome == FAILED:
+                conditions.append("outcome <> 'handled'")
+            query = f"SELECT * FROM runs WHERE {' AND '.join(['project_id = $1', *conditions])} ORDER BY id {order} LIMIT $2"  # noqa: S608
+            return await self._pool.fetch(query, project, limit, *(value for _, value in given))
+
+        rows = await (self._newest("runs", project, read) if before is None else read(None))
         return [Run.model_validate(dict(r)) for r in rows]
 
     async def run(self, project: str, run: UUID) -> Run | None:
@@ -241,9 +246,13 @@ class Store:
         order = "ASC" if after is not None else "DESC"
         query = (
             "SELECT * FROM logs WHERE project_id = $1 AND ($2::bigint IS NULL OR id < $2) AND ($4::bigint IS NULL OR id > $4)"  # noqa: S608
-            f" AND ($5::uuid IS NULL OR event_id = $5) ORDER BY id {order} LIMIT $3"
+            f" AND ($5::uuid IS NULL OR event_id = $5) AND ($6::bigint IS NULL OR id <= $6) ORDER BY id {order} LIMIT $3"
         )
-        rows = await self._rows(query, project, before, limit, after, event, newest=before is None)
+
+        async def read(last: int | None) -> list[asyncpg.Record]:
+            return await self._pool.fetch(query, project, before, limit, after, event, last)
+
+        rows = await (self._newest("logs", project, read) if before is None else read(None))
         return [LogLine.model_validate(dict(r)) for r in rows]
 
     async def of_event(self, project: str, event: UUID, limit: int) -> list[LogLine]:
@@ -256,18 +265,19 @@ class Store:
         query = "SELECT EXISTS (SELECT FROM logs WHERE project_id = $1 AND id <= $2)"
         return bool(await self._pool.fetchval(query, project, line))
 
-    async def _rows(self, query: str, project: str, *given: Any, newest: bool) -> list[asyncpg.Record]:
-        """Whoever is shown nothing misses nothing; else see `_READING`."""
-        found = await self._pool.fetch(query, project, *given)
-        if not newest or not found:
+    async def _newest(self, table: str, project: str, read: Callable[[Any], Awaitable[list[asyncpg.Record]]]) -> list[asyncpg.Record]:
+        """What `read` finds up to the id that it is given. Whoever is shown nothing misses nothing; else see `_READING`."""
+        found = await read(None)
+        if not found:
             return found
         try:
             async with self._pool.acquire(timeout=10) as connection, connection.transaction():
                 await connection.execute("SELECT set_config('lock_timeout', $1, true)", _PATIENCE)
                 await connection.execute(_READING, project)
-                return await connection.fetch(query, project, *given)
+                last = await connection.fetchval(f"SELECT id FROM {table} WHERE project_id = $1 ORDER BY id DESC LIMIT 1", project)  # noqa: S608
         except asyncpg.LockNotAvailableError:
             raise StillWriting from None
+        return await read(last) if last is not None else []
 
     async def sweep_runs(self, days: int) -> int:
         """Forgets one batch of runs older than that, the oldest first; how many. The id begins with the time: no other index is read."""

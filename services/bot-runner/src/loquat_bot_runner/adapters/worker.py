@@ -14,6 +14,7 @@ from loquat import protocol
 from loquat_common.logs import get_logger
 from loquat_sandbox import WITH_ITS_ZYGOTE, Process
 
+from loquat_bot_runner.adapters.output import Output
 from loquat_bot_runner.adapters.speech import Speech
 from loquat_bot_runner.domain.limits import BotLimits
 from loquat_bot_runner.domain.printed import Printed
@@ -68,9 +69,10 @@ class Worker:
         write: Write,
         doors: Sequence[Close] = (),
         away: AwaySince = lambda _: False,
+        statements: int = 0,
     ) -> None:
         self._process, self._project, self.limits, self._write = process, project, limits, write
-        self._doors, self._away, self._since = doors, away, dict[int, float]()
+        self._doors, self._away, self._since, self._statements = doors, away, dict[int, float](), statements
         self._calls: dict[int, asyncio.Future[protocol.Handled]] = {}
         self._events: dict[int, str] = {}
         self._speeches: dict[int, Speech] = {}
@@ -110,13 +112,11 @@ class Worker:
             DoesNotStart: it does not load; SlowStart: not in time.
         """
         reader, self._writer = await asyncio.open_connection(sock=self._process.control, limit=2 * protocol.LARGEST)
-        printed = asyncio.StreamReader()
-        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(printed), self._process.output)
         self._tasks = [
             asyncio.create_task(self._reading(reader), name="frames"),
-            asyncio.create_task(self._listening(printed, pipe), name="output"),
+            asyncio.create_task(self._listening(Output(self._process.output)), name="output"),
         ]
-        self._writer.write(protocol.pack(protocol.Start(self._process.folder, database, self._process.layer or "")))
+        self._writer.write(protocol.pack(protocol.Start(self._process.folder, database, self._process.layer or "", self._statements)))
         try:
             async with asyncio.timeout(START_LIMIT):
                 return await self._ready
@@ -305,7 +305,7 @@ class Worker:
         level = frame.level if frame.level in {"info", "warning", "error"} else "info"
         self._write(self._events.get(frame.id), level, protocol.shortened(frame.text, 4000))
 
-    async def _listening(self, printed: asyncio.StreamReader, pipe: asyncio.ReadTransport) -> None:
+    async def _listening(self, printed: Output) -> None:
         """Keeps the head of what the bot prints. Then our end of the pipe is closed: more costs nobody anything."""
         lines = Printed()
         try:
@@ -319,9 +319,9 @@ class Worker:
                     return
         finally:
             self._print(lines.rest())
-            pipe.close()
+            self._process.output.close()
 
-    async def _more(self, printed: asyncio.StreamReader, lines: Printed) -> bytes:
+    async def _more(self, printed: Output, lines: Printed) -> bytes:
         """More of it. A line that was begun and has no end for a while is kept as it is."""
         try:
             async with asyncio.timeout(_SILENT if lines.waits else None):

@@ -63,10 +63,13 @@ def chosen(before: Mapping[str, float], change: Mapping[str, float | None], plan
     wanted = {name: value for name, value in change.items() if value is not None}
     after = {name: value for name, value in {**before, **wanted}.items() if change.get(name, value) is not None}
     changed(plan, wanted, LEAST, most)
-    limits = in_force(after, plan, most)
+    _together(in_force(after, plan, most))
+    return after
+
+
+def _together(limits: BotLimits) -> None:
     if limits.processor_seconds > limits.call_seconds:
         raise OutOfBounds("processor_seconds", f"{limits.processor_seconds:g} is longer than a call may take ({limits.call_seconds:g})")
-    return after
 
 
 def in_force(chosen: Mapping[str, float], plan: BotLimits, most: BotLimits) -> BotLimits:
@@ -77,12 +80,12 @@ def in_force(chosen: Mapping[str, float], plan: BotLimits, most: BotLimits) -> B
 
 
 def within(name: str, limits: BotLimits, least: BotLimits, most: BotLimits) -> None:
-    """Whether all of them lie between these; `name` is whose they are.
+    """Whether all of them lie between these, and no call ends before its processor's time; `name` is whose they are.
 
     Raises:
         OutOfBounds: one does not.
     """
     try:
-        changed(limits, asdict(limits), least, most)
+        _together(changed(limits, asdict(limits), least, most))
     except OutOfBounds as error:
         raise OutOfBounds(error.field, f"{name}: {error.field}: {error}") from None

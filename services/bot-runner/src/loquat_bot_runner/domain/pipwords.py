@@ -17,7 +17,13 @@ _INVALID: Final = re.compile(r"Invalid requirement: '([\w.-]+)==")
 _BROKEN: Final = re.compile(
     r"Wheel '([\w.-]+)' .* is invalid|ERROR: ([\w.-]+) has an invalid wheel|Requested ([\w.-]+)==.* has inconsistent "
 )
+_CRASHED: Final = re.compile(
+    r"(?:\w+\.)*(?:MemoryError|RecursionError|UndefinedComparison|InvalidVersion|BadMetadata|zlib\.error)(?::|$)|ERROR: Error decoding metadata "
+)
+"""What ends pip for what the packages and their conditions are. Another error may be this machine's."""
 _TOO_LARGE: Final = "[Errno 27] File too large"
+LONGEST_LINE: Final = 1000
+"""Characters. Names in wheels stand in pip's words as they are: an expression that looks for its end in each of them at every place takes hours."""
 _ELSEWHERE: Final = "lock a version that has wheels for Linux and this Python, with `loquat bot lock`"
 
 
@@ -33,9 +39,11 @@ class PipWords:
     malformed: str | None = None
     broken: str | None = None
     too_large: bool = False
+    crashed: bool = False
 
     def read(self, line: str) -> None:
-        """Takes note of a line."""
+        """Takes note of a line, or of its beginning."""
+        line = line[:LONGEST_LINE]
         if found := _NOT_FETCHED.search(line):
             self.unfetched.append(found[2])
         elif found := _SKIPPED.search(line):
@@ -54,6 +62,8 @@ class PipWords:
             self.broken = found[1] or found[2] or found[3]
         elif _TOO_LARGE in line:
             self.too_large = True
+        elif _CRASHED.match(line):
+            self.crashed = True
 
     def refusal(self) -> str | None:
         """Why what the lock names cannot be installed, whoever tries; None: nothing of it is the bot's fault, or nobody knows."""
@@ -69,6 +79,8 @@ class PipWords:
             return f"{self.broken} is no wheel that can be read"
         if self.too_large:
             return "a package is larger than all of them may be unpacked"
+        if self.crashed:
+            return "what the packages say of themselves, or a condition in the lock, cannot be read, or not with the memory that there is for it"
         return None
 
     def _of_the_index(self) -> str | None:

@@ -129,6 +129,15 @@ class Seen:
             self.state, self.holder, self.needs_attention = holder["state"], holder["holder"], holder["needs_attention"]
 
 
+def is_huge(value: Any) -> bool:
+    """Whether a whole number in it has more than 64 bits, which nobody writes on the way to the database."""
+    if isinstance(value, dict):
+        return any(is_huge(v) for v in cast("dict[Any, Any]", value).values())
+    if isinstance(value, list | tuple):
+        return any(is_huge(v) for v in cast("Sequence[Any]", value))
+    return isinstance(value, int) and not -(1 << 63) <= value < 1 << 64
+
+
 def blotted(value: Any, redact: Callable[[str], str]) -> Any:
     """Without what `redact` takes out of a text, however deep."""
     if isinstance(value, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -21,13 +21,13 @@ _WORDS: Final = ("replies", "state_before", "state", "noted", "timers", "log", "
 
 
 class Previews:
-    """One step of a preview at a time, `most` of all. `redact`: words of a project's bot without its secrets."""
+    """One step of a project's previews at a time, `most` of all. `redact`: words of a project's bot without its secrets."""
 
     def __init__(
         self, rehearsal: Rehearsal, clones: Clones, credentials: StagedCredentials, redact: Callable[[str, str], str], most: int = 4
     ) -> None:
         self._rehearsal, self._clones, self._credentials, self._redact = rehearsal, clones, credentials, redact
-        self._turns, self._locks = asyncio.Semaphore(most), WeakValueDictionary[UUID, asyncio.Lock]()
+        self._turns, self._locks = asyncio.Semaphore(most), WeakValueDictionary[UUID | str, asyncio.Lock]()
 
     async def step(self, project: ProjectListed, asked: Asked) -> Seen:
         """What the contact does, and what comes of it.
@@ -37,7 +37,7 @@ class Previews:
             Problem: there is no clone to be had, as the provisioner says.
             DatabaseAway, WrongDatabase, ProjectDatabaseAway: the database, live or clone, does not answer.
         """
-        async with self._turn(asked.key), self._stage(project, asked) as (stage, clone):
+        async with self._turn(project.project_id, asked.key), self._stage(project, asked) as (stage, clone):
             lines = Lines()
             seen = await self._rehearsal.of(stage, asked, lines)
             seen.log, seen.expires_at = lines.kept, clone.expires_at if clone is not None else None
@@ -54,20 +54,18 @@ class Previews:
         await self._clones.drop(project, key)
 
     @asynccontextmanager
-    async def _turn(self, key: UUID) -> AsyncGenerator[None]:
-        lock = self._locks.setdefault(key, asyncio.Lock())
+    async def _turn(self, project: str, key: UUID) -> AsyncGenerator[None]:
+        lock, own = self._locks.setdefault(key, asyncio.Lock()), self._locks.setdefault(project, asyncio.Lock())
         if lock.locked():
             raise CannotPreview("preview_busy", "the message before is still being answered; one at a time")
-        async with lock:
+        async with lock, AsyncExitStack() as places:
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    await self._turns.acquire()
+                    await places.enter_async_context(own)  # a step may last minutes: who had many would keep all others from theirs
+                    await places.enter_async_context(self._turns)
             except TimeoutError:
                 raise CannotPreview("busy", "too many previews are at work") from None
-            try:
-                yield
-            finally:
-                self._turns.release()
+            yield
 
     @asynccontextmanager
     async def _stage(self, project: ProjectListed, asked: Asked) -> AsyncGenerator[tuple[ProjectListed, Clone | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from aiohttp import web
@@ -24,17 +25,17 @@ class Person(BaseModel):
 
 
 class PeopleApi:
-    """Part of the internal API."""
+    """Part of the internal API. `drop_copies`: those of a project's database that previews have."""
 
-    def __init__(self, store: Store, runs: ProjectRuns, directory: Directory) -> None:
-        self._store, self._runs, self._directory = store, runs, directory
+    def __init__(self, store: Store, runs: ProjectRuns, directory: Directory, drop_copies: Callable[[str], Awaitable[None]]) -> None:
+        self._store, self._runs, self._directory, self._drop_copies = store, runs, directory, drop_copies
 
     def add_to(self, api: Api) -> None:
         """Adds the route."""
         api.route("POST", BELOW + "/people/forget", self.forget, summary="Forget what is kept of a person", scope="contacts:write")
 
     async def forget(self, _request: web.Request, *, path: OneProject, body: Person) -> None:
-        """Log lines, errors and traces of his events, timers of his conversations. It may be asked for again."""
+        """Log lines, errors and traces of his events, timers of his conversations, copies of the database he is in. It may be asked for again."""
         project = self._directory.get(path.project_id)
         if project is None:
             raise not_found("project")
@@ -45,3 +46,4 @@ class PeopleApi:
             raise Problem(503, "database_away", "The project's database does not answer", "Try again in a moment") from None
         await self._store.forget_events(path.project_id, events)
         await self._store.forget_timers(path.project_id, conversations)
+        await self._drop_copies(path.project_id)

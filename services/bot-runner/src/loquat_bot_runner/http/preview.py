@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from aiohttp import web
 from loquat_common.directory import Directory
 from loquat_common.http import Api
-from loquat_common.problems import Problem, not_found
+from loquat_common.problems import Problem, invalid, not_found
 from loquat_events.elements import clean
 from loquat_events.projects import ProjectListed
 from loquat_rest import botpreview as shapes
@@ -17,7 +17,7 @@ from loquat_rest.operation import OneProject
 from loquat_bot_runner.adapters.pointers import Pointers
 from loquat_bot_runner.adapters.store import Store
 from loquat_bot_runner.adapters.versions import Versions
-from loquat_bot_runner.domain.preview import Act, Asked, CannotPreview, Seen, Where
+from loquat_bot_runner.domain.preview import Act, Asked, CannotPreview, Seen, Where, is_huge
 from loquat_bot_runner.domain.replies import checked
 from loquat_bot_runner.errors import BotError, ProtocolViolated
 from loquat_bot_runner.http.ready import ready
@@ -99,6 +99,9 @@ def _place(preview: str) -> tuple[Where, UUID]:
 def _asked(body: shapes.Preview, version: str) -> Asked:
     where, key = _place(body.preview_id) if body.preview_id is not None else (body.database or "clone", uuid4())
     contact: dict[str, Any] | None = body.contact.model_dump(exclude_unset=True) if body.contact is not None else None
+    for field, given in (("contact", contact), ("message", body.message.content)):
+        if is_huge(given):
+            raise invalid(f"body.{field}", "it has a whole number of more than 64 bits, which are the limit")
     asked = Asked(where, key, body.preview_id is not None, version, _act(body.message), clean(contact))
     try:
         checked({"contact": asked.noted() or {}})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import aiohttp
 import orjson
@@ -21,7 +22,8 @@ from loquat_connector.domain.media import LARGEST, Found, NoFile, found
 _ASKED: Final = 10.0  # seconds for what is known of a file
 _WHOLE: Final = 120.0  # seconds for a file
 _SILENCE: Final = 20.0
-_AT_ONCE: Final = 32  # transfers; more are refused
+_AT_ONCE: Final = 64  # transfers; more wait, and are refused after as long as Meta has for a question
+_OF_ONE: Final = 8  # of one project: bots that read slowly keep no other's files waiting
 _PIECE: Final = 64 << 10
 _BAD_TOKEN: Final = 190
 _NOT_THERE: Final = {100, 131052}
@@ -43,7 +45,7 @@ class MediaFiles:
     def __init__(self, base_url: str, version: str) -> None:
         self._graph, self._base = base_url, f"{base_url.rstrip('/')}/{version}"
         self._session: aiohttp.ClientSession | None = None
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns, self._own = asyncio.Semaphore(_AT_ONCE), WeakValueDictionary[str, asyncio.Semaphore]()
 
     async def start(self) -> None:
         """Opens the client."""
@@ -56,9 +58,9 @@ class MediaFiles:
             await self._session.close()
 
     @asynccontextmanager
-    async def fetch(self, number: str, token: str, media: str) -> AsyncGenerator[tuple[Found, AsyncIterator[bytes]]]:
+    async def fetch(self, project: str, number: str, token: str, media: str) -> AsyncGenerator[tuple[Found, AsyncIterator[bytes]]]:
         """A file of this number's, and its bytes. The bytes end with a Problem if they are not what Meta said they are."""
-        async with self._turn():
+        async with self._turn(project):
             file = await self._known(number, token, media)
             if file.size > LARGEST:
                 raise Problem(413, "media_too_large", "The file is too large", f"It has {file.size} bytes; {LARGEST} are the limit")
@@ -67,9 +69,9 @@ class MediaFiles:
                     raise Problem(404, "media_gone", "There is no such file", f"Meta's address of the file answered {response.status}")
                 yield file, _checked(response.content, file)
 
-    async def upload(self, number: str, token: str, upload: Upload) -> str:
+    async def upload(self, project: str, number: str, token: str, upload: Upload) -> str:
         """The id that Meta gives it: good for messages of this number for 30 days."""
-        async with self._turn():
+        async with self._turn(project):
             kind, body, size = _form(upload)
             headers = {"Content-Type": kind, "Content-Length": str(size)}
             async with self._asked("POST", f"{self._base}/{number}/media", token, data=body, headers=headers) as response:
@@ -102,16 +104,16 @@ class MediaFiles:
             raise _away(type(error).__name__) from None
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None]:
-        try:
-            async with asyncio.timeout(_ASKED):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise _away("too many files are under way") from None
-        try:
+    async def _turn(self, project: str) -> AsyncGenerator[None]:
+        own = self._own.setdefault(project, asyncio.Semaphore(_OF_ONE))
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_ASKED):
+                    await stack.enter_async_context(own)
+                    await stack.enter_async_context(self._turns)
+            except TimeoutError:
+                raise _away("too many files are under way") from None
             yield
-        finally:
-            self._turns.release()
 
 
 def _away(why: str) -> Problem:
@@ -137,16 +139,23 @@ def _refused(status: int, answer: dict[str, Any]) -> Problem:
 async def _checked(content: aiohttp.StreamReader, file: Found) -> AsyncGenerator[bytes]:
     """The last piece is held back until all are known: whoever has it has the file."""
     digest, size, held = hashlib.sha256(), 0, b""
-    async for piece in content.iter_chunked(_PIECE):
+    while piece := await _piece(content):
         if held:
             yield held
         size, held = size + len(piece), piece
-        if size > LARGEST:
+        if size > file.size:
             break
         digest.update(piece)
-    if digest.digest() != file.sha256:
-        raise Problem(502, "bad_answer", "Meta gave an answer that is none", "The file's bytes are not those of its SHA-256")
+    if size != file.size or digest.digest() != file.sha256:
+        raise Problem(502, "bad_answer", "Meta gave an answer that is none", "The file's bytes are not those of its size and SHA-256")
     yield held
+
+
+async def _piece(content: aiohttp.StreamReader) -> bytes:
+    try:
+        return await content.read(_PIECE)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise _away(type(error).__name__) from None
 
 
 def _form(upload: Upload) -> tuple[str, AsyncIterator[bytes], int]:

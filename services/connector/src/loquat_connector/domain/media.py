@@ -41,9 +41,20 @@ def found(answer: dict[str, Any], graph_url: str) -> Found:
     if not isinstance(url, str) or not isinstance(mime, str) or not _is_metas(url, graph_url):
         raise NoFile("Meta gave no address that the token may be shown to")
     try:
-        return Found(url, mime, int(size or 0), _digest(str(digest)))
+        return Found(url, mime, _bytes(size), _digest(str(digest)))
     except (TypeError, ValueError):
         raise NoFile("Meta gave no size or no SHA-256") from None
+
+
+def _bytes(given: Any) -> int:
+    """A number, or its digits.
+
+    Raises:
+        ValueError, TypeError: neither.
+    """
+    if (size := int(given)) < 0:
+        raise ValueError("no size")
+    return size
 
 
 def _digest(text: str) -> bytes:

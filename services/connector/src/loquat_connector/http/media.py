@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Final
 
@@ -21,6 +22,7 @@ DIGEST: Final = "X-Loquat-SHA256"
 """Header of a file: its SHA-256 in hex."""
 _SILENCE: Final = 20.0  # seconds that one piece may take to the caller, or from it
 _PIECE: Final = 64 << 10
+_MIME: Final = re.compile(r"[a-z]+/[A-Za-z0-9.+-]{1,100}")
 
 
 class _OfNumber(BaseModel):
@@ -57,7 +59,7 @@ class MediaApi:
     async def fetch(self, request: web.Request, *, path: _One) -> web.StreamResponse:
         """What fails after the first piece breaks the connection: an end that looks like one would be a lie."""
         token = await self._token(path.project_id, path.number)
-        async with self._files.fetch(path.number, token, path.media) as (file, pieces):
+        async with self._files.fetch(path.project_id, path.number, token, path.media) as (file, pieces):
             headers = {"Content-Type": file.mime_type, DIGEST: file.sha256.hex(), "Content-Length": str(file.size)}
             response = web.StreamResponse(headers=headers)
             await response.prepare(request)
@@ -77,10 +79,12 @@ class MediaApi:
         token, size, mime = await self._token(path.project_id, path.number), request.content_length, request.content_type
         if not size:
             raise invalid("body", "a file of at least one byte, and its length, are needed")
+        if not _MIME.fullmatch(mime):
+            raise invalid("header.Content-Type", "a media type is such as image/png")
         if (most := largest(mime)) < size:
             raise Problem(413, "media_too_large", "The file is too large", f"It has {size} bytes; WhatsApp takes {most} of {mime}")
         upload = Upload(mime, query.name, size, _pieces(request))
-        return Uploaded(id=await self._files.upload(path.number, token, upload))
+        return Uploaded(id=await self._files.upload(path.project_id, path.number, token, upload))
 
     async def _token(self, project: str, number: str) -> str:
         token = await self._numbers.token(project, number)

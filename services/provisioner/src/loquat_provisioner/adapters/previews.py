@@ -24,7 +24,7 @@ MAKING: Final = 60.0
 _DEAD: Final = timedelta(seconds=MAKING * 1.5)  # whoever makes a copy for longer than this has died
 _AGAIN: Final = timedelta(minutes=1)  # between two tries to drop one; what a cut-off statement was at has ended by then
 _LONGEST: Final = timedelta(hours=2)
-"""However much it is used: who is erased from the project meanwhile is still in its copy."""
+"""However much it is used: whoever is erased just after it was made (see `leave_all`) is still in it."""
 
 # purpose: what is over, claimed by whoever is to drop it: nobody's, nobody used it, nobody makes it any more, or its project goes
 _OVER: Final = """
@@ -34,6 +34,15 @@ UPDATE previews SET state = 'going', used_at = now() WHERE preview_id IN (
                        WHEN 'making' THEN p.made_at < now() - $2::interval
                        ELSE p.used_at < now() - $3::interval OR p.made_at < now() - $4::interval OR o.state IN ('deleting', 'deleted') END
     ORDER BY p.made_at LIMIT 10 FOR UPDATE OF p SKIP LOCKED) RETURNING *"""
+
+# purpose: where all places are taken, the one longest unused of the organization that has most, if it has at least two more than whoever asks ($1)
+_CROWDED: Final = """
+WITH crowds AS (SELECT o.organization_id, count(*) AS copies FROM previews AS p JOIN projects AS o USING (project_id)
+                WHERE p.state <> 'going' GROUP BY o.organization_id)
+UPDATE previews SET state = 'going', used_at = '-infinity' WHERE preview_id = (
+    SELECT p.preview_id FROM previews AS p JOIN projects AS o USING (project_id) JOIN crowds AS c USING (organization_id)
+    WHERE p.state = 'ready' AND c.copies > 1 + coalesce((SELECT own.copies FROM crowds AS own WHERE own.organization_id = $1), 0)
+    ORDER BY c.copies DESC, p.used_at LIMIT 1) RETURNING true"""
 
 
 class InTheWay(Exception):
@@ -66,7 +75,7 @@ class PreviewStore:
         self._pool, self._ring, self._most, self.idle = pool, ring, most, timedelta(seconds=idle)
 
     async def reserve(self, project: Project, preview: UUID) -> Preview:
-        """The row of one that is to be made. It takes the place of the project's last one.
+        """The row of one that is to be made. It takes the place of the project's last one; where there is none, of one whose organization has many.
 
         Raises:
             InTheWay: one is being made, or there are too many in all.
@@ -79,7 +88,8 @@ class PreviewStore:
             )
             if await connection.fetchval("SELECT true FROM previews WHERE project_id = $1 AND state = 'making'", project.project_id):
                 raise InTheWay("preview_being_made", "Another preview of this project is being made; one at a time")
-            if await connection.fetchval("SELECT count(*) FROM previews WHERE state <> 'going'") >= self._most:
+            taken = await connection.fetchval("SELECT count(*) FROM previews WHERE state <> 'going'")
+            if taken >= self._most and not await connection.fetchval(_CROWDED, project.organization_id):
                 raise InTheWay(
                     "too_many_previews", f"{self._most} previews are the limit of this installation; each goes when nobody uses it"
                 )
@@ -116,6 +126,14 @@ class PreviewStore:
         """Nobody wants it any more; whether it was there."""
         query = "UPDATE previews SET state = 'going', used_at = '-infinity' WHERE preview_id = $1 AND project_id = $2 AND state = 'ready' RETURNING true"
         return bool(await self._pool.fetchval(query, preview, project, timeout=5))
+
+    async def leave_all(self, project: str) -> None:
+        """Somebody is erased from the project, and shall be in no copy. One that is being made is not given to anybody."""
+        query = (
+            "UPDATE previews SET state = 'going', used_at = CASE state WHEN 'making' THEN now() ELSE '-infinity' END"
+            " WHERE project_id = $1 AND state <> 'going'"
+        )
+        await self._pool.execute(query, project, timeout=5)
 
     async def give_up(self, preview: UUID) -> None:
         """It was not made. What was begun may still be under way on the cluster, so it is not dropped at once."""

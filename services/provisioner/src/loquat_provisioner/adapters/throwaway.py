@@ -1,7 +1,7 @@
 """Throw-away copies on tenant clusters: made while the project goes on, with an owner and one login of their own, dropped whole.
 
 The source is not shut, as it is for a backup: whoever dies here leaves nothing behind that others wait for. `CREATE DATABASE` locks it, so who comes
-meanwhile waits for as long as the copy takes; sessions at rest are ended, and come again. Nobody is sent away in the middle of something.
+meanwhile waits for as long as the copy takes, ten seconds at most; sessions at rest are ended, and come again. Nobody is sent away in the middle of something.
 """
 
 from __future__ import annotations
@@ -30,9 +30,17 @@ _PATIENCE: Final = (
     3.0  # seconds for a moment in which nobody is in the middle of something; then who is there for a moment only is waited for
 )
 _LONG: Final = timedelta(seconds=1)  # at one thing: PostgreSQL would wait for him behind the lock, and newcomers behind it
+_LOCKED: Final = 10.0
+"""Seconds for which newcomers may be kept waiting. Each, ours too, waits in a process of the cluster's, which outlives his patience: many take all places there are.
+
+By many tables a small database becomes a slow copy.
+"""
 _LOOK: Final = 0.05  # seconds between two looks
 _EVERY: Final = 15.0  # seconds between two looks for what is over
 _BUSY: Final = "somebody works in the project's database without a pause; try again"
+_SLOW: Final = (
+    f"it takes more than {_LOCKED:g} seconds, in which others have to wait; with database: live the bot is tried in the database itself"
+)
 _QUIET: Final = """
 SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend' AND state <> 'idle')"""
 _LONG_AT_IT: Final = """
@@ -79,7 +87,7 @@ async def _copied(databases: ProjectDatabases, source: str, target: str) -> None
             await asyncio.sleep(_LOOK)
         if await ender.fetchval(_LONG_AT_IT, source, _LONG):
             raise StepFailed(_BUSY)
-        await maker.execute(f"SET statement_timeout = '{MAKING:g}s'")  # the server's own: it holds when nobody is here any more
+        await maker.execute(f"SET statement_timeout = '{_LOCKED:g}s'")  # the server's own: it holds when nobody is here any more
         making = asyncio.create_task(maker.execute(_create(source, target), timeout=MAKING), name="copy of a database")
         try:
             while not making.done():
@@ -88,6 +96,8 @@ async def _copied(databases: ProjectDatabases, source: str, target: str) -> None
             await making
         except asyncpg.ObjectInUseError:  # after 5 s, PostgreSQL's own patience
             raise StepFailed(_BUSY) from None
+        except asyncpg.QueryCanceledError:
+            raise StepFailed(_SLOW) from None
         finally:
             making.cancel()
             await asyncio.gather(making, return_exceptions=True)

@@ -85,6 +85,7 @@ class Previews:
         api.route("POST", path, self.make, summary="Copy a project's database for a preview", status=201, scope="previews:write")
         api.route("POST", one + "/use", self.use, summary="Go on with a preview", scope="previews:write")
         api.route("DELETE", one, self.leave, summary="Throw a preview's copy away", scope="previews:write")
+        api.route("DELETE", path, self.leave_all, summary="Throw all copies of a project away", scope="previews:write")
 
     async def make(self, request: web.Request, *, path: OneProject, body: NewPreview) -> PreviewPlace:
         """It takes the place of the project's last one. A minute at most."""
@@ -158,6 +159,12 @@ class Previews:
         _of_bot_runner(request)
         if not await self._previews.leave(path.project_id, path.preview_id):
             raise not_found("preview")
+        self._clearing.soon()
+
+    async def leave_all(self, request: web.Request, *, path: OneProject) -> None:
+        """For nobody's sake who uses one: a person is erased."""
+        _of_bot_runner(request)
+        await self._previews.leave_all(path.project_id)
         self._clearing.soon()
 
     def _view(self, preview: Preview) -> PreviewPlace:

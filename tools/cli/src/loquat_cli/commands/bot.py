@@ -46,13 +46,16 @@ def read_bot(folder: Path) -> dict[str, str]:
     """A bot's files by their path below `folder`; what begins with a dot stays out.
 
     Raises:
-        NoBot: no bot.py, a file that is no text, or too much in all.
+        NoBot: no bot.py, a file that is no text or is a link to one that is not the bot's, or too much in all.
     """
     if not (folder / "bot.py").is_file():
         raise NoBot(f"there is no bot.py in {folder.absolute()}")
     files: dict[str, str] = {}
     total = 0
+    whole = folder.resolve()
     for path in bot_paths(folder):
+        if not path.resolve().is_relative_to(whole):  # somebody else's bot could have a link to what is secret here
+            raise NoBot(f"{path} is a link that leads out of {folder}; put the file itself there")
         total += path.stat().st_size
         if total > _LARGEST:
             raise NoBot(f"{folder} holds more than {_LARGEST >> 20} MB: is there something in it that is not the bot's?")
@@ -102,10 +105,26 @@ async def declarations(files: Mapping[str, str]) -> Ready:
     if trial.printed:
         console().print(f"[dim]{plain(trial.printed.rstrip())}[/]\n")
     if trial.ready is None:
-        raise BotRefused(f"the bot does not load:\n{trial.error.rstrip()}")
+        raise BotRefused(f"the bot does not load:\n{trial.error.rstrip()}{_missing(files, trial.error)}")
     if not trial.ready.handlers:
         raise BotRefused("the bot has no handler: add one with @bot.state('unstructured') or @bot.fallback")
     return trial.ready
+
+
+def unlocked(files: Mapping[str, str]) -> None:
+    """Says that packages are named which the bot will not have."""
+    if "requirements.txt" in files and "requirements.lock" not in files:
+        said = (
+            f"[yellow]there is no requirements.lock: what requirements.txt names is not installed[/]; {plain(program())} bot lock writes it"
+        )
+        console(stderr=True).print(said)
+
+
+def _missing(files: Mapping[str, str], error: str) -> str:
+    """What to do about a module that is not there, if a lock names packages: here it may be missing while the platform has it."""
+    if "ModuleNotFoundError" not in error or "requirements.lock" not in files:
+        return ""
+    return "\nThe packages of its lock must be installed here, too: pip install -r requirements.lock"
 
 
 async def check_bot(folder: Path = Path(), /) -> None:
@@ -116,7 +135,9 @@ async def check_bot(folder: Path = Path(), /) -> None:
     folder
         With bot.py in it.
     """
-    ready, out = await declarations(read_bot(folder)), console()
+    files = read_bot(folder)
+    unlocked(files)
+    ready, out = await declarations(files), console()
     states, handlers = ready.states, ready.handlers
     out.print(table(("WHEN", "STATE", "HANDLER", "WHERE"), [(h.when, h.state, h.handler, h.where) for h in handlers]))
     out.print(f"\n{len(states)} state{'s' * (len(states) != 1)}: {plain(', '.join(states)) or 'none'}")

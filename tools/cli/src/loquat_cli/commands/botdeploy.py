@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loquat_cli.botapi import SHORT, BotApi, Message, Project
-from loquat_cli.commands.bot import read_bot
+from loquat_cli.commands.bot import read_bot, unlocked
 from loquat_cli.errors import Trouble
 from loquat_cli.show import console, plain, program
 
@@ -63,6 +63,7 @@ async def deploy_bot(
         body |= {"canary": percent(canary), "open": open_conversations}
     if folder is not None:
         body["files"] = read_bot(folder)
+        unlocked(body["files"])
     async with BotApi.of(project) as api:
         if version is not None:
             body["version"] = await api.version(version)

@@ -57,7 +57,8 @@ async def push_bot(
         draft = await replace_draft(api, folder, files, force=force)
         saved = await api.post("/versions", {"message": message}) if save else None
     changed = "" if draft["changed"] or saved else "; it is what was saved last"
-    console().print(f"the draft of {plain(api.project)} holds these {len(files)} files{changed}")
+    those = f"these {len(files)} files" if len(files) > 1 else "this one file"
+    console().print(f"the draft of {plain(api.project)} holds {those}{changed}")
     if saved is not None:
         console().print(f"saved as version {plain(saved['version'][:12])}; `{plain(program())} bot deploy --draft` deploys it")
 

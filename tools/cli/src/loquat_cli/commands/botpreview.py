@@ -24,7 +24,7 @@ async def preview_bot(
     row: str | None = None,
     go_on: Annotated[str | None, Parameter(name="--on")] = None,
 ) -> None:
-    """Try a bot out: a simulated contact writes, and you see what he would get. Nothing is sent.
+    """Try a bot out: a simulated contact writes, and you see what it would get. Nothing is sent.
 
     It works with a throw-away copy of the project's database, unless you want otherwise.
 
@@ -43,7 +43,7 @@ async def preview_bot(
     button
         The id of a button that the contact taps.
     row
-        The id of a list's row that he picks.
+        The id of a list's row that it picks.
     go_on
         The preview of an answer before: the same database, the same contact, and the conversation goes on.
     """

@@ -28,7 +28,7 @@ async def run_bot(
     /,
     *,
     project: Project = None,
-    contact: Annotated[tuple[str, ...], Parameter(alias="-c")] = (),
+    contact: Annotated[tuple[str, ...], Parameter(alias="-c", negative="", show_default=False)] = (),
     force: bool = False,
 ) -> None:
     """Serve a folder to test contacts: each save is checked and answers the next message. Ctrl-C takes the contacts away.

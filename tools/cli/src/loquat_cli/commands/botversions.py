@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from loquat_cli.botapi import SHORT, BotApi, Project
-from loquat_cli.show import console, plain, table, when
+from loquat_cli.show import console, plain, program, table, when
 
 _SHOWN = {"all": "everybody", "canary": "canary", None: ""}
 
@@ -35,6 +35,8 @@ async def versions_bot(*, project: Project = None, limit: Annotated[int, Paramet
         out.print(f"[dim]and older ones: -n {limit * 2}[/]")
     if status["saved_not_deployed"]:
         out.print(f"[yellow]version {plain(status['newest_version'][:SHORT])} is saved, not deployed[/]")
+    if status.get("paused"):
+        out.print(f"[yellow]the bot is paused and answers nobody[/] until {plain(program())} bot resume")
     if (compared := status["comparison"]) is not None:
         for name in ("canary", "stable"):
             tally = compared[name]

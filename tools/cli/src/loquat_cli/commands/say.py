@@ -55,7 +55,9 @@ async def say(
         for line in lines(reply):
             console().print(plain(line))
     if not replies:
-        console(stderr=True).print(f"[yellow]no reply within {wait:g} s[/]; see `loquat status`, `loquat dead list` and `loquat bot logs`")
+        console(stderr=True).print(
+            f"[yellow]no reply within {wait:g} s[/]; see `loquat bot runs --failed`, `loquat bot versions` and `loquat status`"
+        )
         sys.exit(1)
 
 
