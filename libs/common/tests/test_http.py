@@ -59,12 +59,17 @@ async def broken(_request: web.Request) -> None:
     raise RuntimeError("the password is hunter2")
 
 
+async def away(_request: web.Request) -> None:
+    raise ConnectionRefusedError("the password is hunter2")
+
+
 def build() -> Api:
     api = Api("Items", "1", authenticate=internal_auth(Verifier({"gateway": PUBLIC}, "items")), body_limit=1000)
     api.route("PUT", "/projects/{project_id}/items/{n}", put_item, summary="Put an item", scope="items:write", errors=(404,))
     api.route("DELETE", "/items", remove_item, summary="Remove all")
     api.route("GET", "/teapot", teapot, summary="A teapot")
     api.route("GET", "/broken", broken, summary="Broken")
+    api.route("GET", "/away", away, summary="Away")
     return api
 
 
@@ -143,11 +148,11 @@ async def test_unknown_addresses_and_methods_are_problems_too(client: TestClient
 
 
 @pytest.mark.promise("P8")
-async def test_a_bug_is_a_500_that_tells_nothing_of_the_error(client: TestClient[Any, Any]) -> None:
-    response = await client.get("/broken")
+@pytest.mark.parametrize(("path", "status"), [("/broken", 500), ("/away", 503)], ids=["a bug", "a database that is away"])
+async def test_a_failure_tells_nothing_of_the_error(client: TestClient[Any, Any], path: str, status: int) -> None:
+    response = await client.get(path)
     text = await response.text()
-    assert response.status == 500
-    assert "hunter2" not in text
+    assert (response.status, "hunter2" in text) == (status, False)
 
 
 def test_the_document_is_valid_openapi_3_1_and_says_what_a_route_needs() -> None:

@@ -319,7 +319,10 @@ async def test_of_a_projects_many_layers_the_one_that_no_bot_has_and_nobody_aske
 def test_a_folder_that_was_half_removed_when_the_runner_was_killed_is_not_taken_for_a_whole_one(
     of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "rmtree", lambda *_a, **_k: None)  # killed before the first file goes
+    def killed(*_given: Any, **_named: Any) -> None:  # before the first file goes
+        return
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
     for n in range(_MOST):
         (tmp_path / "prj" / f"layer-{n}").mkdir(parents=True)
         os.utime(tmp_path / "prj" / f"layer-{n}", (n, n))

@@ -21,6 +21,7 @@ from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from loquat_common import metrics
+from loquat_common.db import is_gone
 from loquat_common.logs import get_logger
 from loquat_common.problems import Problem, of_validation
 from loquat_common.tokens import Actor, TokenRefused, Verifier
@@ -244,11 +245,8 @@ async def problems(request: web.Request, handler: Callable[[web.Request], Awaita
         response = _of_aiohttp(error, request).response()
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
-    except Exception:  # noqa: BLE001  (the edge: a bug becomes a 500 and a log line)
-        get_logger().exception("http.failed", method=request.method, route=_name(request))
-        response = Problem(
-            500, "internal_error", "Something failed on our side", "It is in the log; the request may be repeated"
-        ).response()
+    except Exception as error:  # noqa: BLE001  (the edge: a bug becomes a 500 and a log line)
+        response = _of_failure(error, request).response()
     answered, seconds = _counters(request.method if request.method in hdrs.METH_ALL else "other", _name(request), response.status)
     answered.inc()
     seconds.observe(time.perf_counter() - started)
@@ -264,6 +262,15 @@ def _counters(method: str, route: str, status: int) -> tuple[Counter, Histogram]
 def _name(request: web.Request) -> str:
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "unknown"
+
+
+def _of_failure(error: Exception, request: web.Request) -> Problem:
+    """A database that is away is no bug, and whoever asks is to ask again."""
+    if is_gone(error):
+        get_logger().warning("http.database_away", method=request.method, route=_name(request), error=type(error).__name__)
+        return Problem(503, "service_unavailable", "A part of the platform does not answer", "A database is away; try again")
+    get_logger().error("http.failed", method=request.method, route=_name(request), exc_info=error)
+    return Problem(500, "internal_error", "Something failed on our side", "It is in the log; the request may be repeated")
 
 
 def _of_aiohttp(error: web.HTTPException, request: web.Request) -> Problem:

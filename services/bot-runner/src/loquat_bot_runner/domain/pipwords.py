@@ -44,6 +44,7 @@ class PipWords:
     def read(self, line: str) -> None:
         """Takes note of a line, or of its beginning."""
         line = line[:LONGEST_LINE]
+        self.crashed |= _CRASHED.match(line) is not None
         if found := _NOT_FETCHED.search(line):
             self.unfetched.append(found[2])
         elif found := _SKIPPED.search(line):
@@ -62,8 +63,6 @@ class PipWords:
             self.broken = found[1] or found[2] or found[3]
         elif _TOO_LARGE in line:
             self.too_large = True
-        elif _CRASHED.match(line):
-            self.crashed = True
 
     def refusal(self) -> str | None:
         """Why what the lock names cannot be installed, whoever tries; None: nothing of it is the bot's fault, or nobody knows."""

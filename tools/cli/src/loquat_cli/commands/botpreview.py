@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from loquat_cli.botapi import SHORT, BotApi, Project
 from loquat_cli.commands.botdeploy import NotThat
-from loquat_cli.show import console, plain, program
+from loquat_cli.rest import Refused
+from loquat_cli.show import console, plain, program, when
+
+_NEXT: Final = 1.2  # seconds: what the platform asks for between two copies, and a little
 
 
 async def preview_bot(
@@ -60,7 +65,22 @@ async def preview_bot(
     async with BotApi.of(project) as api:
         if version is not None:
             body["version"] = await api.version(version)
-        _show(await api.post("/preview", body), api.project)
+        seen = await _tried(api, body)
+    _show(seen, api.project)
+    if seen["error"] is not None:
+        sys.exit(1)
+
+
+async def _tried(api: BotApi, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The preview. Copies are made one a second at most: whoever is a moment too soon need not be told."""
+    try:
+        seen: Mapping[str, Any] = await api.post("/preview", body)
+    except Refused as refused:
+        if refused.code != "too_often":
+            raise
+        await asyncio.sleep(_NEXT)
+        seen = await api.post("/preview", body)
+    return seen
 
 
 def _show(seen: Mapping[str, Any], project: str) -> None:
@@ -76,6 +96,12 @@ def _show(seen: Mapping[str, Any], project: str) -> None:
     where = "the project's own database" if seen["database"] == "live" else "a throw-away copy of the database"
     moved = f"{seen['state_before']} -> {'closed' if seen['ended'] else seen['state']}"
     aside.print(f"[dim]{plain(seen['version'][:SHORT])} in {where}: {plain(seen['outcome'])}, {plain(moved)}[/]")
+    if seen["holder"] not in {None, "bot"}:
+        aside.print(f"[dim]the conversation is held: {plain(seen['holder'])}[/]")
+    if timers := [f"{t['name']} at {when(t['due_at'])}" for t in seen["timers"] if not t["name"].startswith("loquat:")]:
+        aside.print(f"[dim]timers: {plain(', '.join(timers))}[/]")
+    if seen["touched"]:
+        aside.print(f"[dim]rows: {plain(', '.join(f'{table} {count}' for table, count in seen['touched'].items()))}[/]")
     again = f"{program()} bot preview ... --on {seen['preview_id']} --project {project}"
     aside.print(f"[dim]it goes on with: {plain(again)}[/]")
     if seen["database"] == "live":

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from loquat_cli.context import Context, NotFound
+from loquat_cli.owner import Owner
 from loquat_cli.rest import Refused, Rest
 from loquat_cli.show import console, plain
 
@@ -40,16 +41,20 @@ async def say(
         Seconds to wait for the first reply.
     """
     context = Context.load()
-    number = await _number(context, project)
+    chosen = await _number(context, project)
+    number: str = chosen["phone_number_id"]
     async with context.simulator() as simulator:
         phone = {"phone_number_id": number, "contact": sender}
         last = (await simulator.get("/api/messages", phone))["last"]
+        message = {"phone_number_id": number, "from": sender, "type": "text", "text": text}
         try:
-            await simulator.post("/api/messages", {"phone_number_id": number, "from": sender, "type": "text", "text": text})
+            await simulator.post("/api/messages", message)
         except Refused as refused:
-            if refused.code != "not_found":
+            if refused.code != "not_found" or context.owner is None:
                 raise
-            raise NotFound(f"the simulator does not play the number {number}: tell it with POST {simulator.base}/api/numbers") from None
+            # It knows the demo project's number alone after a start; every webhook goes to the same app here.
+            await _introduce(simulator, chosen, context.owner)
+            await simulator.post("/api/messages", message)
         replies = await _replies(simulator, phone, last, wait)
     for reply in replies:
         for line in lines(reply):
@@ -61,16 +66,23 @@ async def say(
         sys.exit(1)
 
 
-async def _number(context: Context, project: str | None) -> str:
+async def _introduce(simulator: Rest, number: Mapping[str, Any], owner: Owner) -> None:
+    """Lets the simulator play a number that was connected to a project of this folder's stack."""
+    played = {k: number[k] for k in ("phone_number_id", "waba_id", "display_phone_number") if number.get(k)}
+    app = {"webhook_url": f"{owner.gateway}/webhooks/whatsapp", "app_secret": owner.app_secret, "verify_token": owner.verify_token}
+    await simulator.post("/api/numbers", {"display_phone_number": number["phone_number_id"]} | played | app)
+
+
+async def _number(context: Context, project: str | None) -> Mapping[str, Any]:
     if project is None and context.owner is not None:
-        return context.owner.phone_number_id
+        return {"phone_number_id": context.owner.phone_number_id}
     async with context.rest() as rest:
         chosen = await context.project(rest, project)
         listed = (await rest.get(f"/v1/projects/{chosen}/numbers"))["items"]
     if not listed:
         raise NotFound(f"project {chosen} has no number: connect one with `loquat number connect`")
-    number: str = listed[0]["phone_number_id"]
-    return number
+    first: Mapping[str, Any] = listed[0]
+    return first
 
 
 async def _replies(simulator: Rest, phone: Mapping[str, str], last: int, wait: float) -> list[dict[str, Any]]:
