@@ -104,6 +104,7 @@ async def test_an_owner_chooses_within_bounds_and_null_is_the_plans_again(client
     assert (status, shown["limits"]) == (200, {**asdict(PLAN), "call_seconds": 30, "messages": 3})
     assert (await ask(client, {"messages": None}))[1]["limits"] == {**asdict(PLAN), "call_seconds": 30}
     assert await limits.of(PROJECT) == replace(PLAN, call_seconds=30)
+    assert (await ask(client, {"call_seconds": 1}))[1]["limits"] == {**asdict(PLAN), "call_seconds": 1, "processor_seconds": 1}
     assert await limits.of(OTHER) == PLAN
     assert (await ask(client, project="prj_none"))[0] == 404
 
@@ -113,7 +114,7 @@ async def test_an_owner_chooses_within_bounds_and_null_is_the_plans_again(client
     [
         ({"messages": 4, "memory_bytes": (512 << 20) + 1}, "memory_bytes"),
         ({"messages": 0}, "messages"),
-        ({"call_seconds": 1}, "processor_seconds"),
+        ({"call_seconds": 2, "processor_seconds": 3}, "processor_seconds"),
         ({"call_seconds": "soon"}, "call_seconds"),
         ({"cores": 4}, "cores"),
     ],

@@ -134,7 +134,8 @@ async def test_a_first_attempt_that_was_given_up_does_not_take_effect_beside_the
                 await asyncio.sleep(0)
     await lock.commit()
     (first, problem), (second, made) = await asyncio.gather(*answers)
-    assert (first, problem["code"], second, made["state"]) == (409, "locked", 200, "applied")
+    assert (first, second, made["state"]) == (409, 200, "applied")
+    assert problem["code"] in {"locked", "not_unique"}, "it is fenced off, or meets the table that the second has just made"
     assert await order(shop, *changes) == (200, made)
 
 

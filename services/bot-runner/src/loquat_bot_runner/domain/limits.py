@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from loquat_common.bounds import OutOfBounds, changed
@@ -63,7 +63,8 @@ def chosen(before: Mapping[str, float], change: Mapping[str, float | None], plan
     wanted = {name: value for name, value in change.items() if value is not None}
     after = {name: value for name, value in {**before, **wanted}.items() if change.get(name, value) is not None}
     changed(plan, wanted, LEAST, most)
-    _together(in_force(after, plan, most))
+    if "processor_seconds" in wanted:
+        _together(replace(in_force(after, plan, most), processor_seconds=wanted["processor_seconds"]))
     return after
 
 
@@ -73,10 +74,11 @@ def _together(limits: BotLimits) -> None:
 
 
 def in_force(chosen: Mapping[str, float], plan: BotLimits, most: BotLimits) -> BotLimits:
-    """The plan's, but for what was chosen and is still within this installation's bounds."""
+    """The plan's, but for what was chosen and is still within this installation's bounds. No call has more of the processor's time than of its own."""
     highest = asdict(most)
     wanted: dict[str, Any] = {**asdict(plan), **{name: value for name, value in chosen.items() if name in highest}}
-    return BotLimits(**{name: min(value, highest[name]) for name, value in wanted.items()})
+    limits = BotLimits(**{name: min(value, highest[name]) for name, value in wanted.items()})
+    return replace(limits, processor_seconds=min(limits.processor_seconds, limits.call_seconds))
 
 
 def within(name: str, limits: BotLimits, least: BotLimits, most: BotLimits) -> None:
