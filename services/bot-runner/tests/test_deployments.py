@@ -94,6 +94,9 @@ async def test_a_version_that_does_not_load_is_refused_with_its_own_frames_and_l
     assert reason["code"] == "does_not_load"
     assert "helper.py" in reason["trace"]
     assert "loquat" not in reason["trace"]
+    assert "bot lock" not in reason["advice"]
+    refused = await bench.bad("POST", "/deployments", {"files": bot("two", "import nothing_of_the_kind\n")}, code="deployment_refused")
+    assert "requirements.txt and write requirements.lock with `loquat bot lock`" in refused["reasons"][0]["advice"]
     assert await bench.say() == ["one"]
 
 

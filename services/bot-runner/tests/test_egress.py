@@ -198,7 +198,7 @@ async def test_nothing_is_reached_by_default_and_the_answer_says_what_to_do(open
     proxy = await opened(Policy())
     answer = await proxy.connect(f"{HOST}:443")
     assert answer.startswith("HTTP/1.1 403 this project's bot may not connect to the outside")
-    assert "allow hosts in the project's egress settings" in answer
+    assert f"`loquat bot egress allow {HOST}` opens it, or PUT .../bot/egress" in answer
     assert proxy.zone.asked == [], "not even its name is looked up: names can carry data"
     assert (await proxy.seen()).outcome == "off"
 

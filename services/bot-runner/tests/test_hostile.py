@@ -58,7 +58,8 @@ async def test_without_namespaces_the_second_fence_stops_what_it_can_and_the_res
 
 async def test_an_honest_bot_finds_all_it_needs_behind_every_wall(yard: Yard, bare: Yard) -> None:
     closed = (
-        "closed.example.org could not be asked: the proxy answered 403 closed.example.org is not among the hosts that this project allows"
+        "closed.example.org could not be asked: the proxy answered 403 closed.example.org is not among the hosts that this project allows: "
+        "`loquat bot egress allow closed.example.org` opens it, or PUT .../bot/egress"
     )
     needs = [yard.own.database, "hello outside", closed, "Europe/Berlin", "True", "from a thread", "from a pool"]
     for one in (yard, bare):

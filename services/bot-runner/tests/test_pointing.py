@@ -161,6 +161,7 @@ def deep(levels: int) -> Any:
         (Loaded((), {"": ()}), "1 to 63 characters"),
         (Loaded((), settings={"k": Setting("k", "weird")}), "'k'"),
         (Loaded((), settings={"k": Setting("k", "str", help="x" * 1001)}), "'k'"),
+        (Loaded((), settings={"k": Setting("k", "str", default="\0")}), "'k'"),
         (tools(*(dict[str, Any]() for _ in range(65))), "65 tools; 64 are the limit"),
         (tools({"name": "a b"}), "unlike 'a b'"),
         (tools({"name": "x" * 65}), "1 to 64 plain letters"),

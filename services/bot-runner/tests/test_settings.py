@@ -81,7 +81,7 @@ async def test_keys_that_the_bot_does_not_declare_are_refused_when_they_are_set_
     await bench.good("PUT", "/configuration/limit", {"value": 3})
     assert (await told(bench))["config"] == {"limit": 3, "greeting": "Hello"}
     declared = (await bench.good("GET", "/configuration"))["declared"]
-    assert declared[0] == {"key": "greeting", "type": "str", "nullable": False, "help": "how people are greeted"}
+    assert declared[0] == {"key": "greeting", "type": "str", "nullable": False, "help": "how people are greeted", "default": '"Hello"'}
 
 
 SPILL = """

@@ -48,6 +48,12 @@ async def test_a_project_that_is_being_made_is_seen_by_its_owner_and_answers_409
             assert (status, problem["code"], "creating" in problem["detail"]) == (409, "project_not_ready", True)
 
 
+async def test_a_projects_name_is_more_than_blanks_and_has_none_around_it(front: Front) -> None:
+    owner = await front.key()
+    assert (await front.ask(owner, "POST", "/v1/projects", {"name": " \t "}))[0] == 422
+    assert (await front.ask(owner, "POST", "/v1/projects", {"name": " Third  "}))[1]["name"] == "Third"
+
+
 async def test_a_deleted_project_is_404_and_not_being_made_for_ever(front: Front) -> None:
     owner = await front.key()
     project: str = (await front.ask(owner, "POST", "/v1/projects", {"name": "p"}, Idempotency_Key="k"))[1]["id"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from io import StringIO
 from pathlib import Path
@@ -13,11 +14,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cyclopts import CycloptsError
 from loquat_cli.app import build
-from loquat_cli.botapi import NoContact, NoName, NoVersion
+from loquat_cli.botapi import BotApi, NoContact, NoName, NoVersion
 from loquat_cli.commands import project
 from loquat_cli.commands.bot import NoBot, read_bot
 from loquat_cli.commands.botconfig import NotSet
 from loquat_cli.commands.botdeploy import NotThat
+from loquat_cli.commands.botegress import NoHost
+from loquat_cli.commands.botlimits import NoLimit
 from loquat_cli.commands.botsecrets import NoSecret
 from loquat_cli.context import NotFound
 from loquat_cli.owner import Owner
@@ -50,7 +53,9 @@ REASONS = {
 }
 STEP = {"name": "clone", "status": "failed", "attempts": 3, "started_at": "2026-01-02T03:04:05Z", "ended_at": None, "reason": "disk"}
 ROOM = {"key": "room", "value": "1.10", "updated_at": "2026-01-02T03:04:05Z"}
-DECLARED = [{"key": n, "type": "str", "nullable": n == "menu", "help": f"the {n}"} for n in ("room", "menu")]
+DECLARED = [
+    {"key": n, "type": "str", "nullable": n == "menu", "help": f"the {n}", "default": d} for n, d in (("room", None), ("menu", "null"))
+]
 DAILY = {"name": "daily", "schedule": "0 9 * * *", "tz": "Europe/Berlin", "active": True, "next_due": None, "catch_up": "once"}
 PAST = {"event_id": "e1", "due_at": "2026-01-02T03:04:05Z", "ordered_by": "key_1", "finished_at": None, "outcome": None}
 SETTINGS: dict[tuple[str, str], tuple[int, Any]] = {
@@ -75,9 +80,37 @@ SEEN = {
     "state_before": "start",
     "state": "asked",
     "ended": False,
+    "holder": "people",
+    "timers": [{"name": "loquat:handback", "due_at": "2026-01-02T03:04:05Z"}, {"name": "late", "due_at": "2026-01-02T03:04:05Z"}],
+    "touched": {"orders": 2},
     "log": [{"level": "info", "line": "asking"}],
     "error": None,
     "trace": None,
+}
+EGRESS = {"hosts": ["api.example.com", "*.example.org"], "updated_at": None}
+AT = "2026-01-02T03:04:05Z"
+WENT = {"host": "a.example", "port": 443, "outcome": "host", "connections": 3, "sent": 0, "received": 0, "first_at": AT, "last_at": AT}
+LIMITS = {
+    name: {"call_seconds": seconds, "threads": 8} for name, seconds in (("limits", 20.0), ("plan", 10.0), ("least", 0.5), ("most", 60.0))
+}
+WALLS: dict[tuple[str, str], tuple[int, Any]] = {
+    ("GET", "/egress"): (200, EGRESS),
+    ("PUT", "/egress"): (200, EGRESS),
+    ("GET", "/egress/destinations"): (200, {"items": [WENT]}),
+    ("GET", "/limits"): (200, LIMITS),
+    ("PATCH", "/limits"): (200, LIMITS),
+}
+FAILED = {
+    "id": "1",
+    "event_id": "e1",
+    "started_at": AT,
+    "version": "ab" * 32,
+    "state": "start",
+    "next_state": None,
+    "outcome": "failed",
+    "duration_ms": 1.0,
+    "error": "KeyError: 'x'",
+    "trace": "line 7\n",
 }
 Calls = list[tuple[str, str, Any]]
 Run = Callable[..., Awaitable[None]]
@@ -95,7 +128,7 @@ async def gateway(calls: Calls) -> AsyncGenerator[TestServer]:
         ("GET", "/v1/projects cursor=two"): (200, {"items": PROJECTS[2:], "next_cursor": None}),
         ("POST", "/v1/projects"): (202, {"id": "prj_1"}),
         ("GET", "/v1/projects/prj_1"): (200, PROJECTS[0]),
-        ("POST", "/v1/projects/prj_1/bot/deployments"): (201, {"version": "0123456789abcdef"}),
+        ("POST", "/v1/projects/prj_1/bot/deployments"): (201, {"version": "0123456789abcdef", "forced": ["does_not_load"]}),
         ("POST", "/v1/projects/prj_3/bot/deployments"): (
             422,
             {
@@ -131,10 +164,12 @@ async def gateway(calls: Calls) -> AsyncGenerator[TestServer]:
         ("GET", "/v1/projects/prj_1/dead-letters"): (200, {"items": [], "unavailable": ["connector"]}),
         ("POST", "/v1/projects/prj_1/dead-letters/bot-runner.7/discard"): (204, None),
         ("POST", "/v1/projects/prj_1/numbers"): (201, {}),
+        ("DELETE", "/v1/projects/prj_1/numbers/123"): (204, None),
+        ("GET", "/v1/projects/prj_1/bot/runs"): (200, {"items": [{**FAILED, "event_id": "e2"}, FAILED, FAILED, FAILED]}),
         ("GET", "/v1/projects/prj_2"): (200, {**PROJECTS[1], "ready_at": None, "steps": [STEP]}),
         ("POST", "/v1/projects/prj_2/retry"): (202, PROJECTS[1]),
         ("DELETE", "/v1/projects/prj_2"): (202, PROJECTS[1]),
-        **{(method, f"/v1/projects/prj_1/bot{path}"): given for (method, path), given in SETTINGS.items()},
+        **{(method, f"/v1/projects/prj_1/bot{path}"): given for (method, path), given in (SETTINGS | WALLS).items()},
     }
 
     async def answer(request: web.Request) -> web.Response:
@@ -187,8 +222,10 @@ async def test_projects_are_listed_and_their_names_cannot_steer_the_terminal(run
 
 async def test_creating_a_project_waits_until_it_is_ready(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     await run("project", "create", "Shop")
-    assert calls == [("POST", "/v1/projects", {"name": "Shop"}), ("GET", "/v1/projects/prj_1", None)]
-    assert capsys.readouterr().out == "prj_1 is ready\n"
+    assert calls[-2:] == [("POST", "/v1/projects", {"name": "Shop"}), ("GET", "/v1/projects/prj_1", None)]
+    assert capsys.readouterr() == ("prj_1 is ready\n", "")
+    await run("project", "create", "twin ")
+    assert "there is a project twin already" in capsys.readouterr().err
 
 
 async def test_a_failed_project_is_shown_with_its_steps_and_tried_again(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,8 +253,9 @@ async def test_configuration_is_listed_with_what_the_bot_takes_and_is_set_as_jso
 ) -> None:
     await run("bot", "config", "list")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[1][:4] == ["menu", "str", "or", "null"]
-    assert lines[2][:3] == ["room", "1.10", "str"]
+    assert lines[0] == ["KEY", "VALUE", "SET", "TYPE", "DEFAULT", "ABOUT"]
+    assert lines[1] == ["menu", "str", "or", "null", "null", "the", "menu"]
+    assert (lines[2][:2], lines[2][4:]) == (["room", "1.10"], ["str", "the", "room"])
     await run("bot", "config", "get", "room")
     assert capsys.readouterr().out == "1.10\n"
     for value in (["1.10", "--text"], ["-1.5"], ['{"a": [1]}'], ["half past"]):
@@ -290,7 +328,7 @@ async def test_all_that_speaks_against_a_deployment_is_told_with_advice(run: Run
     with pytest.raises(Refused) as refused:
         await run("bot", "deploy", str(tmp_path), "--project", "prj_4")
     assert str(refused.value).split("\n") == [
-        "The bot was not deployed: no table; no state",
+        "The bot was not deployed",
         "  - no table",
         "    create it first",
         "  - no state",
@@ -301,9 +339,12 @@ async def test_all_that_speaks_against_a_deployment_is_told_with_advice(run: Run
     ]
 
 
-async def test_a_canary_of_a_saved_version_is_deployed_by_its_first_characters(run: Run, calls: Calls) -> None:
+async def test_a_canary_of_a_saved_version_is_deployed_by_its_first_characters(
+    run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
     await run("bot", "deploy", "--version", "ababab", "--canary", "10%", "--force", "-m", "try")
     assert calls[-1][2] == {"message": "try", "force": True, "canary": 10, "open": False, "version": "ab" * 32}
+    assert "This version cannot run: nobody is answered until the next deployment" in capsys.readouterr().err
     await run("bot", "rollback", "-m", "oh")
     assert calls[-1] == ("POST", "/v1/projects/prj_1/bot/rollback", {"message": "oh"})
 
@@ -315,6 +356,8 @@ async def test_a_bot_is_paused_and_resumed_and_it_is_said_that_it_answers_nobody
         await run("bot", command, "-m", "why")
         assert calls[-1] == ("POST", f"/v1/projects/prj_1/bot/{command}", {"message": "why"})
         assert ("answers nobody" in capsys.readouterr().out) is not answers
+    await run("bot", "pause", "--project", "Demo")
+    assert "until loquat bot resume --project Demo\n" in capsys.readouterr().out
 
 
 async def test_test_contacts_are_named_by_their_phone_number(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,6 +423,45 @@ async def test_a_bots_log_is_shown_with_the_newest_last(run: Run, capsys: pytest
     assert shown.index("one") < shown.index("two")
 
 
+async def test_an_event_that_failed_alike_each_time_is_shown_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("bot", "runs", "--failed")
+    shown = capsys.readouterr().out
+    assert shown.endswith("\ne1 KeyError: 'x' (3 tries)\nline 7\n\ne2 KeyError: 'x'\nline 7\n")
+
+
+async def test_hosts_are_added_to_those_that_are_open_and_taken_from_them(
+    run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await run("bot", "egress", "show")
+    assert capsys.readouterr().out == "api.example.com\n*.example.org\n"
+    await run("bot", "egress", "allow", "a.example", "*.example.org")
+    await run("bot", "egress", "deny", "API.example.com")
+    sent = [body["hosts"] for method, _, body in calls if method == "PUT"]
+    assert sent == [["api.example.com", "*.example.org", "a.example"], ["*.example.org"]]
+    with pytest.raises(NoHost, match=r"not among what is allowed: b\.example; nothing was changed"):
+        await run("bot", "egress", "deny", "b.example")
+    with pytest.raises(NoHost, match="Name at least one"):
+        await run("bot", "egress", "allow")
+    capsys.readouterr()
+    await run("bot", "egress", "destinations")
+    assert capsys.readouterr().out.splitlines()[1].split()[2:] == ["a.example", "443", "host", "3", "0", "B", "0", "B"]
+
+
+async def test_limits_are_shown_beside_the_plans_set_and_given_back(run: Run, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    await run("bot", "limits", "show")
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["LIMIT", "NOW", "PLAN", "LEAST", "MOST"],
+        ["call_seconds", "20", "10", "0.5", "60"],
+        ["threads", "8", "8", "8", "8"],
+    ]
+    await run("bot", "limits", "set", "call_seconds=2.5", "memory_bytes=1000")
+    await run("bot", "limits", "unset", "threads", "messages")
+    assert [body for _, _, body in calls[1:]] == [{"call_seconds": 2.5, "memory_bytes": 1000}, {"threads": None, "messages": None}]
+    for odd in ("threads", "threads=many", "threads=true", "threads=Infinity", "=1"):
+        with pytest.raises(NoLimit, match="a limit is NAME=NUMBER"):
+            await run("bot", "limits", "set", odd)
+
+
 async def test_consumers_that_do_not_answer_are_named_beside_the_dead_letters(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     await run("dead", "list")
     assert "connector does not answer" in capsys.readouterr().err
@@ -393,6 +475,8 @@ async def test_a_dead_letter_is_discarded_with_its_reason(run: Run, calls: Calls
 async def test_a_number_is_connected_to_the_project_of_that_name(run: Run, calls: Calls) -> None:
     await run("number", "connect", "123", "--waba", "456", "--token", "EAAx", "--project", "Demo")
     assert calls[-1] == ("POST", "/v1/projects/prj_1/numbers", {"phone_number_id": "123", "waba_id": "456", "token": "EAAx"})
+    await run("number", "disconnect", "123", "--project", "Demo")
+    assert calls[-1] == ("DELETE", "/v1/projects/prj_1/numbers/123", None)
 
 
 @pytest.mark.parametrize(("name", "words"), [("twin", "2 projects are called 'twin'"), ("nobody", "there is no project 'nobody'")])
@@ -413,7 +497,9 @@ async def test_a_loquat_elsewhere_is_asked_with_the_key_of_the_environment(
     assert "prj_1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("group", ["project", "number", "bot", "dead", "bot config", "bot secrets", "bot schedules"])
+@pytest.mark.parametrize(
+    "group", ["project", "number", "bot", "dead", "bot config", "bot egress", "bot limits", "bot secrets", "bot schedules"]
+)
 def test_each_command_of_a_group_says_what_it_is_for(group: str) -> None:
     found = build([*group.split(), "--help"])
     for word in group.split():
@@ -454,9 +540,30 @@ async def test_a_bot_is_tried_out_and_the_answer_says_where_and_how_to_go_on(
     shown = capsys.readouterr()
     assert shown.out == "Tea?\n  [Yes] --button yes\n"
     assert "in a throw-away copy of the database: handled, start -> asked" in shown.err
+    assert re.search(r"held: people\ntimers: late at 2026-01-0\d \d\d:\d\d:05\nrows: orders 2\n", shown.err)
     body = {"message": {"text": "hi"}, "draft": False, "database": "clone", "version": "abcdef" + "0" * 58}
     assert calls[-1] == ("POST", "/v1/projects/prj_1/bot/preview", body)
     await run("bot", "preview", "--button", "yes", "--draft", "--on", SEEN["preview_id"])
     assert calls[-1][2] == {"message": {"button": "yes"}, "draft": True, "preview_id": SEEN["preview_id"]}
     with pytest.raises(NotThat, match="one of the three"):
         await run("bot", "preview")
+
+
+async def test_a_preview_that_comes_a_moment_too_soon_is_made_a_moment_later_and_a_failure_is_told_by_the_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries: list[str] = []
+
+    async def post(_api: BotApi, path: str, _body: object) -> Any:
+        tries.append(path)
+        if len(tries) == 1:
+            raise Refused(429, {"status": 429, "code": "too_often", "title": "That is one copy too soon"})
+        return SEEN | {"outcome": "BotError", "error": "KeyError: 'x'", "trace": "line 7"}
+
+    monkeypatch.setattr(BotApi, "post", post)
+    monkeypatch.setattr("loquat_cli.commands.botpreview._NEXT", 0)
+    with pytest.raises(SystemExit) as left:
+        await run("bot", "preview", "hi")
+    assert left.value.code == 1
+    assert len(tries) == 2
+    assert "BotError: KeyError: 'x'\nline 7\n" in capsys.readouterr().err

@@ -87,12 +87,16 @@ class Need(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A key of the configuration that the bot declares: its type by name, and whether it may be null; `help` is for people."""
+    """A key of the configuration that the bot declares: its type by name, and whether it may be null; `help` is for people.
+
+    `default` is for people, too: as JSON, and cut where it is long; None if there is none.
+    """
 
     key: str
     kind: str
     nullable: bool = False
     help: str = ""
+    default: str | None = None
 
 
 class Scheduled(msgspec.Struct, frozen=True):

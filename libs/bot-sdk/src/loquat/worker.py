@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -16,7 +17,7 @@ import asyncpg
 from loquat import protocol
 from loquat.asking import Asks
 from loquat.bursts import Following
-from loquat.config import Config, Secrets
+from loquat.config import MISSING, Config, Secrets
 from loquat.contact import Contact
 from loquat.context import Context, Conversation, Log, Manner, Means
 from loquat.database import Database, DatabaseAway, Superseded, prepare
@@ -100,7 +101,10 @@ class Worker:
         listed = [(d.when, d.state, d.handler, d.where) for d in bot.declared[:_MOST_DECLARED]]
         declared = [protocol.Declared(*(_fit(text)[:_LONGEST_SHOWN] for text in one)) for one in listed]
         needs = [protocol.Need(table, list(columns)) for table, columns in bot.needed.items()]
-        settings = [protocol.Setting(s.key, s.kind, s.default is None, _fit(s.help)[:_LONGEST_SHOWN]) for s in bot.settings.values()]
+        settings = [
+            protocol.Setting(s.key, s.kind, s.default is None, _fit(s.help)[:_LONGEST_SHOWN], _shown(s.default))
+            for s in bot.settings.values()
+        ]
         schedules = [
             protocol.Scheduled(_fit(s.name), s.expression, s.tz, s.catch_up, _fit(name(s.handler))[:_LONGEST_SHOWN])
             for s in bot.schedules.values()
@@ -185,6 +189,13 @@ class Worker:
 
     def _log(self, call: int, level: str, text: str) -> None:
         self._send(protocol.Logged(call, level, protocol.shortened(_fit(text), 4000)))
+
+
+def _shown(default: Any) -> str | None:
+    """As people see it, also if the bot has changed it since it was checked."""
+    if default is MISSING:
+        return None
+    return protocol.shortened(_fit(json.dumps(default, ensure_ascii=False, default=str)), _LONGEST_SHOWN)
 
 
 def _fit(text: str) -> str:

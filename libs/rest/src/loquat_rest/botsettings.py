@@ -53,6 +53,7 @@ class DeclaredKey(BaseModel):
     type: str = Field(description="str, int, float, bool, list or dict")
     nullable: bool
     help: str
+    default: str | None = Field(default=None, description="while nobody has set it; as JSON, cut where it is long; null: there is none")
 
 
 class Configuration(BaseModel):

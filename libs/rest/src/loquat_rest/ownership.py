@@ -172,7 +172,7 @@ class RestoreList(BaseModel):
 class NewClone(BaseModel):
     """The name of the project that begins as a copy."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     name: str = Field(min_length=1, max_length=100)
 

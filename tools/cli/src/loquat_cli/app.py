@@ -20,7 +20,7 @@ _STATUS: Final = "Show services, lag, deferred events and databases."
 _SAY: Final = "Send a message as a contact through the simulator and print the replies."
 _GROUPS: Final = {
     "project": ("Projects: each has its own bot, numbers and database.", ("create", "list", "show", "retry", "delete")),
-    "number": ("WhatsApp numbers of projects.", ("connect", "list")),
+    "number": ("WhatsApp numbers of projects.", ("connect", "list", "disconnect")),
     "bot": (
         "Bots: make, check and test them here; save them as drafts and versions, deploy them to projects, and see what they do.",
         (
@@ -46,6 +46,8 @@ _GROUPS: Final = {
         ),
     ),
     "bot config": ("The bot's configuration: what its owner sets without a deployment.", ("list", "get", "set", "unset")),
+    "bot egress": ("Where the bot may connect to, and where it did.", ("show", "allow", "deny", "destinations")),
+    "bot limits": ("What the bot may take of the machine.", ("show", "set", "unset")),
     "bot secrets": ("Secrets of the bot: set and replaced, never shown.", ("list", "set", "unset")),
     "bot schedules": ("Schedules that the deployed bot declares.", ("list", "on", "off", "run", "history")),
     "cluster": ("PostgreSQL clusters of an installation in production.", ("upgrade",)),

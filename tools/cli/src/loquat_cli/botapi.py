@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from cyclopts import Parameter
 from loquat_cli.context import Context
 from loquat_cli.errors import Trouble
 from loquat_cli.rest import MOST, Rest
+from loquat_cli.show import program
 
 Project = Annotated[str | None, Parameter(alias="-p")]
 Message = Annotated[str, Parameter(alias="-m", show_default=False)]
@@ -51,6 +53,8 @@ class BotApi:
 
     rest: Rest
     project: str
+    named: str | None = None
+    """What the project was called on the command line, if it was."""
 
     @classmethod
     @asynccontextmanager
@@ -58,7 +62,11 @@ class BotApi:
         """The bot of the project of that id or name; of the demo project unless named."""
         context = Context.load()
         async with context.rest() as rest:
-            yield cls(rest, await context.project(rest, named))
+            yield cls(rest, await context.project(rest, named), named)
+
+    def command(self, words: str) -> str:
+        """How a further command of this bot is called, from where this one was called."""
+        return f"{program()} bot {words}" + (f" --project {shlex.quote(self.named)}" if self.named is not None else "")
 
     async def get(self, path: str, query: dict[str, str | int] | None = None) -> Any:
         """A question."""
@@ -87,13 +95,13 @@ class BotApi:
             NoVersion: none begins like that, or several do.
         """
         if len(given) < _LEAST:
-            raise NoVersion(f"give at least {_LEAST} characters of the version, not {given!r}; `loquat bot versions` lists them")
+            raise NoVersion(f"give at least {_LEAST} characters of the version, not {given!r}; `{self.command('versions')}` lists them")
         found: list[str] = []
         async for page in self.rest.pages(self._at("/versions"), {"limit": MOST}):
             found += [v["version"] for v in page["items"] if v["version"].startswith(given.lower())]
         if len(found) != 1:
             raise NoVersion(
-                f"{len(found) or 'no'} version{'s begin' if len(found) > 1 else ' begins'} with {given!r}; see `loquat bot versions`"
+                f"{len(found) or 'no'} version{'s begin' if len(found) > 1 else ' begins'} with {given!r}; see `{self.command('versions')}`"
             )
         return found[0]
 

@@ -28,12 +28,14 @@ class Refused(Trouble):
         except ValidationError:
             problem = ProblemDocument(status=status, code="", title=f"It answered with status {status}")
         self.status, self.code = status, problem.code
-        sentence = ": ".join(w for w in (problem.title, problem.detail) if w)
-        place = [f"{k} {v}" for k, v in (problem.model_extra or {}).items() if k in {"file", "line"} and v is not None]
-        if place and str((problem.model_extra or {}).get("file")) not in sentence:
+        more = problem.model_extra or {}
+        several = len(more.get("flaws", ())) + len(more.get("reasons", ())) > 1  # each is told below: none of them twice
+        sentence = ": ".join(w for w in (problem.title, None if several else problem.detail) if w)
+        place = [f"{k} {v}" for k, v in more.items() if k in {"file", "line"} and v is not None]
+        if place and not several and str(more.get("file")) not in sentence:
             sentence += f" ({', '.join(place)})"
         wrong = [f"{e.field}: {e.message}" for e in problem.errors or () if e.message not in sentence]
-        super().__init__("\n  ".join([sentence, *wrong, *_explained(problem.model_extra or {}, sentence)]))
+        super().__init__("\n  ".join([sentence, *wrong, *_explained(more, sentence)]))
 
 
 def _explained(more: Mapping[str, Any], sentence: str) -> Iterator[str]:

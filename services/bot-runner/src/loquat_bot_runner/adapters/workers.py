@@ -149,7 +149,7 @@ class Workers:
                 self._note(project.project_id, None, "error", refused.error)
                 raise
             await asyncio.shield(worker.kill())
-        settings = {s.key: Setting(s.key, s.kind, s.nullable, s.help) for s in ready.settings}
+        settings = {s.key: Setting(s.key, s.kind, s.nullable, s.help, s.default) for s in ready.settings}
         needs = {need.table: tuple(need.columns) for need in ready.needs}
         schedules = tuple(declared([msgspec.structs.asdict(s) for s in ready.schedules]))
         tools = tuple(Tool(t.name, t.description, t.parameters) for t in ready.tools)

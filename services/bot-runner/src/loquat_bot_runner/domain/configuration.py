@@ -9,12 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A declared key: its type by Python's name, and whether null is one of its values."""
+    """A declared key: its type by Python's name, and whether null is one of its values. `default` is for people: as JSON, cut where it is long."""
 
     key: str
     kind: str
     nullable: bool = False
     help: str = ""
+    default: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

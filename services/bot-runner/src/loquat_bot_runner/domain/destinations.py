@@ -164,12 +164,16 @@ def permitted(policy: Policy, wanted: Destination) -> None:
         Refused: it does not.
     """
     if not policy.hosts:
-        raise Refused("off", "this project's bot may not connect to the outside: allow hosts in the project's egress settings")
+        raise Refused("off", f"this project's bot may not connect to the outside: {_opens(wanted)}")
     if wanted.port not in policy.ports:
         ports = " and ".join(str(p) for p in sorted(policy.ports))
         raise Refused("port", f"port {wanted.port} is not open to bots: {ports} are")
     if not any(_matches(pattern, wanted) for pattern in policy.hosts):
-        raise Refused("host", f"{wanted.host} is not among the hosts that this project allows")
+        raise Refused("host", f"{wanted.host} is not among the hosts that this project allows: {_opens(wanted)}")
+
+
+def _opens(wanted: Destination) -> str:
+    return f"`loquat bot egress allow {wanted.host}` opens it, or PUT .../bot/egress"
 
 
 def _matches(pattern: str, wanted: Destination) -> bool:

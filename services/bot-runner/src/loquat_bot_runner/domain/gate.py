@@ -43,7 +43,8 @@ def overstated(loaded: Loaded) -> str | None:
         if (odd := next((n for n in found if not 1 <= len(n) <= longest or "\0" in n), None)) is not None:
             return f"{what}: a name has 1 to {longest} characters and no NUL, unlike {odd[:longest]!r}"
     for setting in loaded.settings.values():
-        if not known_kind(setting.kind) or len(setting.help) > _LONGEST_HELP or "\0" in setting.help:
+        told = (setting.help, setting.default or "")
+        if not known_kind(setting.kind) or any(len(words) > _LONGEST_HELP or "\0" in words for words in told):
             return f"the key {setting.key!r} of its configuration is not described as it should be"
     return toolbox.flaw(loaded.tools)
 
@@ -64,6 +65,8 @@ class Objection:
 def does_not_load(error: str, trace: str) -> Objection:
     """The code cannot be imported."""
     advice = "`loquat bot check` loads it as the platform does"
+    if trace.rstrip().rpartition("\n")[2].startswith("ModuleNotFoundError"):
+        advice = "if it is a package, name it in requirements.txt and write requirements.lock with `loquat bot lock`; else put its file beside bot.py"
     return Objection("does_not_load", error, advice, trace or None)
 
 

@@ -48,7 +48,9 @@ class SettingsApi:
             declared = {k: s for settings in await self._declared(project) for k, s in settings.items()}
         return shapes.Configuration(
             items=[shapes.Configured.model_validate(i.model_dump()) for i in items],
-            declared=[shapes.DeclaredKey(key=s.key, type=s.kind, nullable=s.nullable, help=s.help) for s in declared.values()],
+            declared=[
+                shapes.DeclaredKey(key=s.key, type=s.kind, nullable=s.nullable, help=s.help, default=s.default) for s in declared.values()
+            ],
         )
 
     async def configure(self, _request: web.Request, *, path: shapes.OneKey, body: shapes.NewValue) -> shapes.Configured:

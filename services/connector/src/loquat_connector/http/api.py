@@ -93,9 +93,8 @@ class NumberApi:
             path.project_id, body.phone_number_id, body.waba_id, body.token, body.display_phone_number, move_from=body.move_from
         )
         if made is None:
-            raise Problem(
-                409, "number_taken", "The number belongs to another project", "Detach it there first, or name that project in move_from"
-            )
+            advice = "Detach it there first, or name that project in move_from (--move-from of `loquat number connect`)"
+            raise Problem(409, "number_taken", "The number belongs to another project", advice)
         self._changed()
         return _view(made)
 

@@ -17,7 +17,7 @@ from loquat_common.problems import Problem
 from loquat_events.envelope import Event, Payload
 from loquat_events.ids import order_id
 from loquat_events.projects import CreateProject, DeleteProject, ProjectName, RetryProject
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from loquat_gateway.adapters.people import People
 from loquat_gateway.http.access import Access
@@ -26,6 +26,8 @@ from loquat_gateway.http.views import OneProject, Page, Project, ProjectList
 
 class NewProject(BaseModel):
     """A project to be made, with its database and its starter bot."""
+
+    model_config = ConfigDict(str_strip_whitespace=True)  # what events say already is read as it is
 
     name: ProjectName
 

@@ -81,7 +81,9 @@ class Bench:
             console(stderr=True).print(f"[yellow]{names} may be answered by the draft still ({said}); take them away with[/]")
             console(stderr=True).print(f"  {plain(program())} bot testers {names} --clear --project {plain(self._api.project)}")
             return
-        console().print(f"the test contacts are answered as before; `{plain(program())} bot deploy --draft` deploys what you saved last")
+        console().print(
+            f"the test contacts are answered as before; `{plain(self._api.command('deploy --draft'))}` deploys what you saved last"
+        )
 
     async def _round(self) -> None:
         await self._save()

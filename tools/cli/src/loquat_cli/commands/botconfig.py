@@ -28,11 +28,13 @@ async def list_config(*, project: Project = None) -> None:
     """
     async with BotApi.of(project) as api:
         found = await api.get("/configuration")
-    rows = {d["key"]: (d["key"], "", _type(d), "", d["help"]) for d in found["declared"]}
-    for item in found["items"]:
-        _, _, kind, _, about = rows.get(item["key"], ("", "", "", "", ""))
-        rows[item["key"]] = (item["key"], _shown(item["value"]), kind, when(item["updated_at"]), about)
-    console().print(table(("KEY", "VALUE", "TYPE", "SET", ""), [rows[key] for key in sorted(rows)]))
+    declared, given = {d["key"]: d for d in found["declared"]}, {i["key"]: i for i in found["items"]}
+    rows = list[tuple[str, ...]]()
+    for key in sorted({*declared, *given}):
+        takes, item = declared.get(key), given.get(key)
+        own = (_type(takes), takes.get("default") or "", takes["help"]) if takes is not None else ("", "", "")
+        rows.append((key, *((_shown(item["value"]), when(item["updated_at"])) if item is not None else ("", "")), *own))
+    console().print(table(("KEY", "VALUE", "SET", "TYPE", "DEFAULT", "ABOUT"), rows))
 
 
 async def get_config(key: str, /, *, project: Project = None) -> None:

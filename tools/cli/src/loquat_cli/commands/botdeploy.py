@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from loquat_cli.botapi import SHORT, BotApi, Message, Project
 from loquat_cli.commands.bot import read_bot, unlocked
 from loquat_cli.errors import Trouble
-from loquat_cli.show import console, plain, program
+from loquat_cli.show import console, plain
+
+_CANNOT_RUN: Final = {"does_not_load", "packages_refused"}
+"""Reasons that can be overruled, and not undone by it."""
 
 
 class NotThat(Trouble):
@@ -43,7 +46,7 @@ async def deploy_bot(
     message
         What changed, for the history.
     version
-        A version that was saved before, by its first characters; see `loquat bot versions`.
+        A version that was saved before, by its first 6 characters or more; see `loquat bot versions`.
     draft
         What the draft holds: what `loquat bot push` or the editor put there.
     canary
@@ -52,7 +55,7 @@ async def deploy_bot(
     open_conversations
         With --canary: also in conversations that are open already.
     force
-        Whatever speaks against it. What was overruled stands in the history.
+        Whatever speaks against it. What was overruled stands in the history. A version that does not load answers nobody all the same.
     """
     if sum((folder is not None, version is not None, draft)) != 1:
         raise NotThat("what shall be deployed? Give a folder, --version or --draft, one of the three")
@@ -160,7 +163,7 @@ async def testers_bot(
     project
         Id or name of the project; the demo project unless named.
     version
-        Which one, by its first characters; whatever the draft holds, unless given.
+        Which one, by its first 6 characters or more; whatever the draft holds, unless given.
     clear
         These are test contacts no more; without any, nobody is.
     message
@@ -199,11 +202,14 @@ def _say(api: BotApi, made: dict[str, Any]) -> None:
     out, name = console(), plain(api.project)
     out.print(f"{name} runs version {plain(made['version'][:SHORT])} now")
     if made.get("paused"):
-        out.print(f"[yellow]it is paused and answers nobody[/] until {plain(program())} bot resume")
+        out.print(f"[yellow]it is paused and answers nobody[/] until {plain(api.command('resume'))}")
     if made.get("canary") is not None:
         canary = made["canary"]
         out.print(f"{canary['percent']} % of its contacts get version {plain(canary['version'][:SHORT])}", end="")
         out.print(", in open conversations too" if canary["open"] else ", in conversations that begin from now on")
-        out.print(f"[dim]next: {plain(program())} bot promote, or {plain(program())} bot stop[/]")
+        out.print(f"[dim]next: {plain(api.command('promote'))}, or {plain(api.command('stop'))}[/]")
     if made.get("forced"):
         out.print(f"[yellow]overruled: {plain(', '.join(made['forced']))}[/]")
+    if _CANNOT_RUN & {*made.get("forced", ())}:
+        whom = "none of the canary's contacts is answered" if made.get("canary") is not None else "nobody is answered"
+        console(stderr=True).print(f"[bold red]This version cannot run: {whom} until the next deployment.[/]")

@@ -14,7 +14,7 @@ from loquat_cli.botapi import BotApi, Message, Project
 from loquat_cli.commands.bot import read_bot
 from loquat_cli.errors import Trouble
 from loquat_cli.rest import Refused
-from loquat_cli.show import console, plain, program
+from loquat_cli.show import console, plain
 
 _KEPT: Final = ".loquat-draft.json"
 """In the bot's folder: which draft its files are from. What begins with a dot is never sent."""
@@ -60,7 +60,7 @@ async def push_bot(
     those = f"these {len(files)} files" if len(files) > 1 else "this one file"
     console().print(f"the draft of {plain(api.project)} holds {those}{changed}")
     if saved is not None:
-        console().print(f"saved as version {plain(saved['version'][:12])}; `{plain(program())} bot deploy --draft` deploys it")
+        console().print(f"saved as version {plain(saved['version'][:12])}; `{plain(api.command('deploy --draft'))}` deploys it")
 
 
 async def replace_draft(api: BotApi, folder: Path, files: Mapping[str, str], *, force: bool) -> Any:
@@ -77,7 +77,7 @@ async def replace_draft(api: BotApi, folder: Path, files: Mapping[str, str], *, 
         if refused.code != "draft_changed":
             raise
         raise Conflict(
-            f"the draft was changed by somebody else. Get it with `{program()} bot pull`, or overwrite it with --force"
+            f"the draft was changed by somebody else. Get it with `{api.command('pull')}`, or overwrite it with --force"
         ) from None
     _keep(folder, api.project, draft["etag"], files)
     return draft

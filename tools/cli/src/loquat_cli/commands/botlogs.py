@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -72,7 +73,7 @@ async def runs_bot(
     failed
         Only those that failed, with the bot's own frames.
     version
-        Only of this version, by its first characters.
+        Only of this version, by its first 6 characters or more.
     conversation
         Only of this conversation.
     since
@@ -87,21 +88,23 @@ async def runs_bot(
             query["version"] = await api.version(version)
         runs = (await api.get("/runs", query))["items"][::-1]
         console().print(table(("AT", "EVENT", "VERSION", "STATE", "OUTCOME", "MS"), [_row(run) for run in runs]))
-        for run in runs if failed else ():
-            _show_failure(run)
+        if failed:
+            _show_failures(runs)
         if follow:
             async for page in _following(api, "/runs", {**query, "after": runs[-1]["id"] if runs else _BEFORE_ALL}):
                 for run in page["items"]:
                     console().print("  ".join(plain(cell) for cell in _row(run)))
-                    if failed:
-                        _show_failure(run)
+                if failed:
+                    _show_failures(page["items"])
 
 
-def _show_failure(run: dict[str, Any]) -> None:
+def _show_failures(runs: list[dict[str, Any]]) -> None:
+    """An event that failed alike several times is shown once."""
     out = console()
-    out.print(f"\n[bold]{plain(run['event_id'])}[/] {plain(run['error'])}")
-    if run["trace"]:
-        out.print(f"[dim]{plain(run['trace'].rstrip())}[/]")
+    for (event, error, trace), tries in Counter((run["event_id"], run["error"], run["trace"]) for run in runs).items():
+        out.print(f"\n[bold]{plain(event)}[/] {plain(error)}{f' ({tries} tries)' if tries > 1 else ''}")
+        if trace:
+            out.print(f"[dim]{plain(trace.rstrip())}[/]")
 
 
 async def _following(api: BotApi, path: str, query: dict[str, str | int]) -> AsyncGenerator[Any]:

@@ -40,7 +40,7 @@ async def preview_bot(
     project
         Id or name of the project; the demo project unless named.
     version
-        A version that was saved before, by its first characters; see `loquat bot versions`. What is deployed unless you name one, or the draft.
+        A version that was saved before, by its first 6 characters or more; see `loquat bot versions`. What is deployed unless you name one, or the draft.
     draft
         What the draft holds: what `loquat bot push` or the editor put there.
     live

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from loquat_cli.botapi import BotApi, Project, place
-from loquat_cli.show import console, plain, program, table, when
+from loquat_cli.show import console, plain, table, when
 
 
 async def list_schedules(*, project: Project = None) -> None:
@@ -66,7 +66,8 @@ async def run_schedules(name: str, /, *, project: Project = None) -> None:
     async with BotApi.of(project) as api:
         fired = await api.post(f"/schedules/{place(name, 'a schedule')}/runs", None)
     console().print(f"{plain(name)} runs as event {plain(fired['event_id'])}")
-    console().print(f"[dim]what it says: {plain(program())} bot logs --event {plain(fired['event_id'])}[/]")
+    logs = api.command(f"logs --event {fired['event_id']}")
+    console().print(f"[dim]what it says: {plain(logs)}[/]")
 
 
 async def history_schedules(name: str, /, *, project: Project = None, limit: Annotated[int, Parameter(alias="-n")] = 20) -> None:

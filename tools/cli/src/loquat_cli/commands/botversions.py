@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from loquat_cli.botapi import SHORT, BotApi, Project
-from loquat_cli.show import console, plain, program, table, when
+from loquat_cli.show import console, plain, table, when
 
 _SHOWN = {"all": "everybody", "canary": "canary", None: ""}
 
@@ -36,7 +36,7 @@ async def versions_bot(*, project: Project = None, limit: Annotated[int, Paramet
     if status["saved_not_deployed"]:
         out.print(f"[yellow]version {plain(status['newest_version'][:SHORT])} is saved, not deployed[/]")
     if status.get("paused"):
-        out.print(f"[yellow]the bot is paused and answers nobody[/] until {plain(program())} bot resume")
+        out.print(f"[yellow]the bot is paused and answers nobody[/] until {plain(api.command('resume'))}")
     if (compared := status["comparison"]) is not None:
         for name in ("canary", "stable"):
             tally = compared[name]
@@ -49,9 +49,9 @@ async def diff_bot(version: str, against: str | None = None, /, *, project: Proj
     Parameters
     ----------
     version
-        The newer one, by its first characters.
+        The newer one, by its first 6 characters or more.
     against
-        The older one; what the newer one began with, unless given.
+        The older one, likewise; what the newer one began with, unless given.
     project
         Id or name of the project; the demo project unless named.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 from typing import Annotated
+from urllib.parse import quote
 
 from cyclopts import Parameter
 
@@ -48,6 +49,23 @@ async def connect_number(
         chosen = await context.project(rest, project)
         await rest.post(f"/v1/projects/{chosen}/numbers", {k: v for k, v in body.items() if v is not None})
     console().print(f"{plain(phone_number_id)} belongs to {plain(chosen)}; its webhook is {plain(context.url)}/webhooks/whatsapp")
+
+
+async def disconnect_number(phone_number_id: str, /, *, project: Annotated[str | None, Parameter(alias="-p")] = None) -> None:
+    """Take a WhatsApp number from a project. What comes for it is kept until a project has it.
+
+    Parameters
+    ----------
+    phone_number_id
+        The number's id at Meta, as `loquat number list` shows it.
+    project
+        Id or name of the project; the demo project unless named.
+    """
+    context = Context.load()
+    async with context.rest() as rest:
+        chosen = await context.project(rest, project)
+        await rest.delete(f"/v1/projects/{chosen}/numbers/{quote(phone_number_id, safe='')}")
+    console().print(f"{plain(phone_number_id)} belongs to {plain(chosen)} no more")
 
 
 async def list_number(*, project: Annotated[str | None, Parameter(alias="-p")] = None) -> None:

@@ -30,6 +30,9 @@ async def create_project(name: str, /) -> None:
         What it shall be called.
     """
     async with Context.load().rest() as rest:
+        if any(p["name"] == name.strip() and p["status"] != "deleted" for p in await rest.all("/v1/projects")):
+            said = f"[yellow]there is a project {plain(name.strip())} already[/]: this is another one, and both are named by their ids"
+            console(stderr=True).print(said)
         project = (await rest.post("/v1/projects", {"name": name}))["id"]
         await demo.ready(rest, project)
     console().print(f"{plain(project)} is ready")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from time import monotonic
@@ -10,6 +12,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from loquat_cli.context import Context, NotFound
+from loquat_cli.errors import Trouble
 from loquat_cli.owner import Owner
 from loquat_cli.rest import Refused, Rest
 from loquat_cli.show import console, plain
@@ -17,6 +20,10 @@ from loquat_cli.show import console, plain
 CONTACT: Final = "4915112345678"
 """Who speaks unless told otherwise."""
 _MORE: Final = 1.0  # seconds without a further reply after which the bot is taken to have said all
+
+
+class NoTime(Trouble):
+    """Nobody can wait that long."""
 
 
 async def say(
@@ -40,6 +47,8 @@ async def say(
     wait
         Seconds to wait for the first reply.
     """
+    if not 0 <= wait < math.inf:
+        raise NoTime(f"--wait takes seconds from 0 on, not {wait:g}")
     context = Context.load()
     chosen = await _number(context, project)
     number: str = chosen["phone_number_id"]
@@ -60,9 +69,9 @@ async def say(
         for line in lines(reply):
             console().print(plain(line))
     if not replies:
-        console(stderr=True).print(
-            f"[yellow]no reply within {wait:g} s[/]; see `loquat bot runs --failed`, `loquat bot versions` and `loquat status`"
-        )
+        there = f" --project {shlex.quote(project)}" if project is not None else ""
+        looks = f"`loquat bot runs --failed{there}`, `loquat bot versions{there}` and `loquat status`"
+        console(stderr=True).print(f"[yellow]no reply within {wait:g} s[/]; see {plain(looks)}")
         sys.exit(1)
 
 
