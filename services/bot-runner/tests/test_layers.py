@@ -37,9 +37,11 @@ import sys, tiny
 
 bot = Bot()
 try:
-    from tiny import _bisect
-    native = _bisect.bisect_right([1, 3], 2)
-except ModuleNotFoundError:
+    from tiny import _queue
+    one = _queue.SimpleQueue()
+    one.put(1)
+    native = one.get()
+except ImportError:
     native = None
 try:
     open(tiny.__path__[0] + "/planted.py", "w")
@@ -83,7 +85,7 @@ def unheard(_event: str | None, _level: str, _text: str) -> None:
 
 def native() -> dict[str, bytes]:
     """A module of machine code, where this Python has one in a file."""
-    spec = importlib.util.find_spec("_bisect")
+    spec = importlib.util.find_spec("_queue")
     found = Path(spec.origin) if spec is not None and spec.origin is not None and spec.has_location else None
     return {f"tiny/{found.name}": found.read_bytes()} if found is not None else {}
 
