@@ -31,7 +31,7 @@ from loquat_bot_runner.errors import (
     Superseded,
     TimedOut,
 )
-from loquat_bot_runner.ports import Voice
+from loquat_bot_runner.ports import Task, Voice
 
 START_LIMIT: Final = 10.0
 """Seconds from the start of the process to a loaded bot; 0.02 s is usual."""
@@ -127,6 +127,24 @@ class Worker:
     async def call(self, limit: float, **fields: Any) -> dict[str, Any]:
         """The handler's result, unchecked. See `handled`."""
         return (await self.handled(limit, **fields)).result
+
+    async def run(self, task: Task, voice: Voice | None = None) -> protocol.Handled:
+        """See `handled`: a task, within the limits that the process was started with."""
+        return await self.handled(
+            self.limits.call_seconds,
+            voice,
+            event=task.event,
+            contact=task.contact,
+            conversation=task.conversation,
+            state=task.state,
+            version=task.state_version,
+            config=dict(task.config),
+            secrets=dict(task.secrets),
+            observing=task.observing,
+            join_texts=task.join_texts,
+            ask=task.ask,
+            following=task.following,
+        )
 
     async def handled(self, limit: float, voice: Voice | None = None, **fields: Any) -> protocol.Handled:
         """What the worker said when the handler ended, unchecked; `voice` says what it says before.

@@ -75,21 +75,7 @@ class Workers:
         outcome = "ok"
         try:
             worker = await self._worker(task)
-            handled = await worker.handled(
-                worker.limits.call_seconds,
-                voice,
-                event=task.event,
-                contact=task.contact,
-                conversation=task.conversation,
-                state=task.state,
-                version=task.state_version,
-                config=dict(task.config),
-                secrets=dict(task.secrets),
-                observing=task.observing,
-                join_texts=task.join_texts,
-                ask=task.ask,
-                following=task.following,
-            )
+            handled = await worker.run(task, voice)
             said = voice.said if voice is not None else 0
             return {**checked(handled.result, worker.limits.messages, said), "queries": min(max(handled.queries, 0), _MOST_QUERIES)}
         except CallFailed as failure:

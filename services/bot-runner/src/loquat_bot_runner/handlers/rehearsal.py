@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -129,21 +130,7 @@ class Rehearsal:
         voice = _Voice(self._runs, stage, event.id, begun.version, seen) if begun.todo == "run" else None
         clock = time.perf_counter()
         try:
-            handled = await worker.handled(
-                worker.limits.call_seconds,
-                voice,
-                event=task.event,
-                contact=task.contact,
-                conversation=task.conversation,
-                state=task.state,
-                version=task.state_version,
-                config=dict(task.config),
-                secrets=dict(task.secrets),
-                observing=task.observing,
-                join_texts=task.join_texts,
-                ask=task.ask,
-                following=None,
-            )
+            handled = await worker.run(replace(task, following=None), voice)
         finally:
             seen.duration_ms = (time.perf_counter() - clock) * 1000
         seen.queries = max(handled.queries, 0)
